@@ -1,0 +1,53 @@
+# The commands of this project. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BUILD := $(BIN)/jupyter-book build . -W -n --keep-going
+# One BLAS thread: on matrices this small more threads only get in each other's way.
+export OPENBLAS_NUM_THREADS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help book chapter test check browser clean
+
+help: ## list these commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+book: $(VENV)/book.stamp ## build the book into _build/html, with warnings as errors
+	@start=$$(date +%s); $(BUILD) && \
+	echo "Built in $$(($$(date +%s) - start)) s. Open file://$(CURDIR)/_build/html/book/index.html"
+
+chapter: $(VENV)/book.stamp ## run the cells of one chapter only: make chapter F=book/known_world.md
+	@test -f "$(F)" || { echo "Name a chapter: make chapter F=book/known_world.md"; exit 2; }
+	@LQRBOOK_CHAPTER="$(F)" $(BUILD) --path-output _build/chapter && \
+	echo "Open file://$(CURDIR)/_build/chapter/_build/html/$(basename $(F)).html"
+
+test: book $(VENV)/test.stamp ## build the book, then run every test: unit, property, book, browser
+	$(BIN)/pytest
+
+check: $(VENV)/test.stamp ## lint, types and unit tests; no build, no browser
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q -m "not book and not browser"
+
+browser: $(VENV)/test.stamp ## download Playwright's own Chromium, where no browser is installed
+	$(BIN)/playwright install chromium
+
+clean: ## remove all that was built, the environment included
+	rm -rf _build $(VENV) *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON) found. The book needs Python 3.11 or newer: make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "$$($(PYTHON) --version 2>&1) is too old. The book needs Python 3.11 or newer: make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	{ echo "$(PYTHON) lacks the venv module (on Debian: apt install python3-venv)."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/book.stamp: requirements.txt requirements/constraints.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/book.stamp requirements/test.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/test.txt
+	@touch $@

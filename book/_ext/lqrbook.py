@@ -1,0 +1,110 @@
+"""What this book needs of its build, and Jupyter Book does not give by itself.
+
+- Cells see this checkout's `lqrlib`, with explorers in their built-page form.
+- The execution cache is keyed by the source of `lqrlib` and the pins, so that editing
+  the library runs the cells again.
+- Pages need no network: MathJax is served from the book, remote scripts are dropped.
+- `LQRBOOK_CHAPTER=book/x.md` executes that chapter alone (`make chapter F=…`).
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from importlib.metadata import files
+from pathlib import Path
+
+from pybtex.database import Entry
+from pybtex.plugin import register_plugin
+from pybtex.style.formatting.unsrt import Style as Unsorted
+from pybtex.style.labels import BaseLabelStyle
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+MATHJAX = "tex-svg-full.js"
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register with Sphinx."""
+    app.connect("config-inited", prepare_cells, priority=100)
+    app.connect("config-inited", key_the_cache, priority=100)
+    app.connect("config-inited", serve_mathjax, priority=100)
+    app.connect("html-page-context", drop_remote_scripts, priority=900)
+    app.connect("build-finished", forget_a_failed_build)
+    register_plugin("pybtex.style.formatting", "author_year_list", AuthorYearList)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def prepare_cells(app: Sphinx, config: Config) -> None:
+    """Give the kernels, which run inside `book/`, this checkout and its settings."""
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    os.environ["LQRLIB_STATIC"] = "1"
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    only = os.environ.get("LQRBOOK_CHAPTER")
+    if only:
+        chapters = (p.relative_to(ROOT) for p in (ROOT / "book").rglob("*.md"))
+        others = [p.as_posix() for p in chapters if p != Path(only)]
+        config.nb_execution_excludepatterns = [*others]
+
+
+def key_the_cache(app: Sphinx, config: Config) -> None:
+    """Name the execution cache after everything outside a page that its cells use."""
+    digest = hashlib.sha256()
+    sources = [*sorted((ROOT / "lqrlib").rglob("*.*")), ROOT / "requirements.txt"]
+    for source in sources:
+        if source.suffix in {".py", ".js", ".css", ".txt"}:
+            digest.update(source.relative_to(ROOT).as_posix().encode())
+            digest.update(source.read_bytes())
+    cache = Path(app.outdir).parent / ".jupyter_cache" / digest.hexdigest()[:16]
+    config.nb_execution_cache_path = str(cache)
+
+
+def serve_mathjax(app: Sphinx, config: Config) -> None:
+    """Copy the one-file MathJax of `sphinx-mathjax-offline` into the book."""
+    found = [f for f in files("sphinx-mathjax-offline") or [] if f.name == MATHJAX]
+    config.html_static_path.append(str(found[0].locate()))
+    config.mathjax_path = MATHJAX
+
+
+def drop_remote_scripts(
+    app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object
+) -> None:
+    """Remove what would be fetched from elsewhere: a book must open offline."""
+    context["script_files"] = [
+        script
+        for script in context.get("script_files", [])
+        if not str(getattr(script, "filename", script)).startswith("http")
+        and "thebe" not in str(getattr(script, "filename", script)).lower()
+        and "thebe" not in str(getattr(script, "attributes", "")).lower()
+    ]
+
+
+def forget_a_failed_build(app: Sphinx, exception: Exception | None) -> None:
+    """Let the next build read every page again, so that it fails again.
+
+    Sphinx repeats a warning only when it reads or writes the page anew: the second
+    build of a broken book would pass. Cells stay cached.
+    """
+    if exception or app.statuscode or app._warncount:
+        (Path(app.doctreedir) / "environment.pickle").unlink(missing_ok=True)
+        for page in Path(app.outdir).glob("book/**/*.html"):
+            page.unlink()
+
+
+class AuthorYearLabels(BaseLabelStyle):
+    """Label a reference as the text cites it: Fazel et al., 2018."""
+
+    def format_labels(self, sorted_entries: Iterable[Entry]) -> Iterator[str]:
+        """One label an entry."""
+        for entry in sorted_entries:
+            names = [" ".join(p.last_names) for p in entry.persons.get("author", [])]
+            who = f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
+            yield f"{who}, {entry.fields['year']}"
+
+
+class AuthorYearList(Unsorted):
+    """Sphinx's plain reference list, with those labels, in their order."""
+
+    default_label_style = AuthorYearLabels
+    default_sorting_style = "author_year_title"

@@ -1,0 +1,158 @@
+"""The boundary: every public argument passes through here once.
+
+A fault raises ``ValueError("name: expected …, found …")``. Nothing is repaired
+silently, and the caller's arrays are never written to.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating[Any]]
+Flags = NDArray[np.bool_]
+
+# Relative to the largest entry: a user's Q from a product such as C'C is symmetric
+# only up to rounding, and an absolute tolerance would reject it when Q is large.
+_SYMMETRY = 1e-10
+_DEFINITENESS = 1e-12
+
+
+def error(name: str, expected: str, found: object) -> ValueError:
+    """The one form of every complaint: argument, expectation, finding."""
+    return ValueError(f"{name}: expected {expected}, found {found}")
+
+
+def real_array(name: str, value: Any, *, infinite: bool = False) -> Array:
+    """A float64 copy of ``value``: real, not empty, finite (or +inf if allowed)."""
+    array = _real(name, value).copy()
+    good = np.isfinite(array) | (infinite & (array == np.inf))
+    if not good.all():
+        bad = "nan" if np.isnan(array).any() else "inf" if not infinite else "-inf"
+        raise error(name, "finite entries" + " or inf" * infinite, bad)
+    return array
+
+
+def number(name: str, value: Any) -> float:
+    """One finite real number."""
+    array = real_array(name, value)
+    if array.ndim != 0:
+        raise error(name, "a number", f"shape {array.shape}")
+    return float(array)
+
+
+def count(name: str, value: Any) -> int:
+    """A whole number, at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise error(name, "a whole number, at least 1", value)
+    return int(value)
+
+
+def generator(name: str, value: Any) -> np.random.Generator:
+    """A NumPy random generator: a seed or global state is not enough."""
+    if not isinstance(value, np.random.Generator):
+        raise error(name, "a numpy.random.Generator", type(value).__name__)
+    return value
+
+
+def matrix(name: str, value: Any, shape: Sequence[int | None]) -> Array:
+    """A finite real matrix; ``None`` in ``shape`` leaves that size free."""
+    array = real_array(name, value)
+    if array.ndim != 2 or any(
+        want not in (None, have) for want, have in zip(shape, array.shape, strict=True)
+    ):
+        raise error(name, f"shape {_shape_words(shape)}", array.shape)
+    return array
+
+
+def stack(name: str, value: Any, shape: tuple[int, ...]) -> Array:
+    """Finite real matrices of one shape under any number of leading axes."""
+    array = real_array(name, value)
+    if array.shape[-len(shape) :] != shape:
+        wanted = "(…, " + ", ".join(map(str, shape)) + ")"
+        raise error(name, f"shape {wanted}", array.shape)
+    return array
+
+
+def leading(name: str, array: Array, core: int, other: tuple[int, ...]) -> None:
+    """Refuse leading axes of ``array`` that do not broadcast against ``other``."""
+    own = array.shape[:-core]
+    try:
+        np.broadcast_shapes(own, other)
+    except ValueError as clash:
+        raise error(name, f"leading axes that broadcast to {other}", own) from clash
+
+
+def semidefinite(name: str, value: Any, size: int, *, strict: bool = False) -> Array:
+    """A symmetric matrix with eigenvalues ≥ 0 (> 0 if ``strict``)."""
+    array = matrix(name, value, (size, size))
+    _check_definite(name, array, strict)
+    return _symmetrised(array)
+
+
+def square(name: str, value: Any, like: tuple[int, ...] | None = None) -> Array:
+    """Real [..., n, n], not copied; a result of arithmetic, so it may hold nan, inf."""
+    array = _real(name, value)
+    wanted = array.shape[-1:] * 2 if like is None else like[-2:]
+    if array.ndim < 2 or array.shape[-2:] != wanted:
+        n = "n, n" if like is None else f"{like[-2]}, {like[-1]}"
+        raise error(name, f"shape (…, {n})", array.shape)
+    if like is not None:
+        leading(name, array, 2, like[:-2])
+    return array
+
+
+def covariance(name: str, value: Any, size: int, *, strict: bool = False) -> Array:
+    """Σ as [..., m, m] from a scalar σ² (meaning σ²I), a matrix or ``None`` (0)."""
+    array = real_array(name, 0.0 if value is None else value)
+    if array.ndim == 0:
+        array = array * np.eye(size)
+    elif array.ndim == 1 or array.shape[-2:] != (size, size):
+        raise error(name, f"a scalar or shape (…, {size}, {size})", array.shape)
+    _check_definite(name, array, strict)
+    return _symmetrised(array)
+
+
+def discount(name: str, value: Any) -> float:
+    """γ in (0, 1]."""
+    array = real_array(name, value)
+    if array.ndim != 0 or not 0.0 < array <= 1.0:
+        raise error(name, "a number in (0, 1]", value)
+    return float(array)
+
+
+def _real(name: str, value: Any) -> Array:
+    """``value`` as float64, not empty; a copy only where it has to be."""
+    try:
+        raw = np.asarray(value)
+    except (ValueError, TypeError) as ragged:
+        raise error(name, "a real array", type(value).__name__) from ragged
+    if raw.dtype.kind not in "fiu":
+        raise error(name, "a real array", f"dtype {raw.dtype}")
+    if raw.size == 0:
+        raise error(name, "a non-empty array", f"shape {raw.shape}")
+    with np.errstate(over="ignore"):
+        return raw.astype(np.float64, copy=False)
+
+
+def _check_definite(name: str, array: Array, strict: bool) -> None:
+    scale = np.abs(array).max(axis=(-2, -1), keepdims=True)
+    skew = np.abs(0.5 * array - 0.5 * array.mT)  # halves, as in _symmetrised
+    if (skew > 0.5 * _SYMMETRY * scale).any():
+        gap = 2.0 * float(skew.max())
+        raise error(name, "a symmetric matrix", f"asymmetry {gap:.3g}")
+    lowest = np.linalg.eigvalsh(_symmetrised(array)).min(axis=-1)
+    floor = _DEFINITENESS * scale[..., 0, 0]
+    if (lowest <= floor if strict else lowest < -floor).any():
+        kind = "positive definite" if strict else "positive semidefinite"
+        raise error(name, f"a {kind} matrix", f"eigenvalue {lowest.min():.3g}")
+
+
+def _symmetrised(array: Array) -> Array:
+    # Halves first: the sum of two entries near the largest float would overflow.
+    return 0.5 * array + 0.5 * array.mT
+
+
+def _shape_words(shape: Sequence[int | None]) -> str:
+    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"

@@ -1,0 +1,120 @@
+"""The explorer of chapter 2: a gain, its place on the landscape, its closed loop."""
+
+import numpy as np
+
+from lqrlib import exact
+from lqrlib._validate import Array
+from lqrlib.lyapunov import spectral_radius
+from lqrlib.problem import LQR
+from lqrlib.show.controls import Slider
+from lqrlib.show.explorer import Explorer, Panel
+from lqrlib.show.landscape import landscape
+from lqrlib.show.style import COLOURS, band, figure, set_band
+
+_STEP_SECONDS = 0.1
+
+
+def forecast(lqr: LQR, K: Array, start: Array, steps: int) -> tuple[Array, Array]:
+    """Mean and covariance of the state after each step of the closed loop u = Kx.
+
+    Parameters
+    ----------
+    lqr : LQR
+    K : array, shape [m, n]
+    start : array, shape [n]
+        The state at t = 0.
+    steps : int
+
+    Returns
+    -------
+    mean : array, shape [steps + 1, n]
+    covariance : array, shape [steps + 1, n, n]
+    """
+    F = lqr.closed_loop(K)
+    means, covariances = [start], [np.zeros((lqr.n, lqr.n))]
+    for _ in range(steps):
+        means.append(F @ means[-1])
+        covariances.append(F @ covariances[-1] @ F.T + lqr.W)
+    return np.stack(means), np.stack(covariances)
+
+
+def gain_explorer(lqr: LQR, *, steps: int = 80) -> Explorer:
+    """Two sliders for the entries of K; the landscape, and position against time.
+
+    Parameters
+    ----------
+    lqr : LQR
+        The double integrator, or another world with one action and two states.
+    steps : int
+        Length of the forecast from position 1 at rest.
+
+    Returns
+    -------
+    Explorer
+        Opens at a gain whose state runs away while its cost is finite.
+    """
+    start, t = np.array([1.0, 0.0]), np.arange(0, steps + 1, 2)
+    best = exact.optimal_gain(lqr)
+    plane, over = landscape(lqr, (-6, 1.5), (-7, 1.2))
+    (point,) = over.plot([], [], "o", ms=9, color=COLOURS["gain"], mec="white")
+    paths, beside = figure(
+        "time, s",
+        "position",
+        size=(4.7, 3.9),
+        xlim=(0, steps * _STEP_SECONDS),
+        ylim=(-1.5, 2.5),
+    )
+    beside.axhline(0, color=COLOURS["border"], lw=0.8)
+    reference = forecast(lqr, best, start, steps)[0][t, 0]
+    beside.plot(t * _STEP_SECONDS, reference, "--", color=COLOURS["optimum"])
+    beside.annotate(
+        "with K*", (5.5, 0.0), (0, -14), textcoords="offset points", ha="center"
+    )
+    (path,) = beside.plot(t, t, color=COLOURS["gain"])
+    spread = band(beside, t, t, t, color=COLOURS["gain"], alpha=0.22)
+
+    def update(k1: float, k2: float) -> str:
+        K = np.array([[k1, k2]])
+        mean, covariance = forecast(lqr, K, start, steps)
+        middle, deviation = mean[t, 0], np.sqrt(covariance[t, 0, 0])
+        point.set_data([k1], [k2])
+        path.set_data(t * _STEP_SECONDS, middle)
+        set_band(spread, t * _STEP_SECONDS, middle - deviation, middle + deviation)
+        return _verdict(lqr, K, float(exact.cost(lqr, best)))
+
+    return Explorer(
+        "gain",
+        title="Choose a gain",
+        panels=[
+            Panel(plane, "Cost over the plane of gains, with the chosen gain on it."),
+            Panel(paths, "Position against time with the chosen and the optimal gain."),
+        ],
+        moving=[point, path, spread],
+        update=update,
+        controls=[
+            Slider(
+                "k1", "k₁, gain on position", np.linspace(-6, 1.5, 31).tolist(), 0.5
+            ),
+            Slider("k2", "k₂, gain on velocity", np.linspace(-7, 1, 33).tolist(), -3.0),
+        ],
+        call="exact.cost(lqr, [[{k1}, {k2}]])",
+    )
+
+
+def _verdict(lqr: LQR, K: Array, best: float) -> str:
+    radius = float(spectral_radius(lqr.closed_loop(K)))
+    J = float(exact.cost(lqr, K))
+    change = 100 * abs(radius - 1)
+    if radius < 1:
+        motion = f"The state shrinks by at least {change:.1f} % a step in the long run"
+    else:
+        motion = f"The state grows by {change:.1f} % a step in the long run"
+    if not np.isfinite(J):
+        allowed = 100 * (1 / np.sqrt(lqr.gamma) - 1)
+        return (
+            f"{motion}, more than the {allowed:.1f} % that discounting forgives: J = ∞."
+        )
+    link = "; the cost is" if radius < 1 else ", and yet the cost is finite:"
+    return (
+        f"{motion}{link} J = {J:.2f}, {100 * (J / best - 1):.1f} % above the optimum."
+    )

@@ -1,0 +1,117 @@
+"""The cost of a world over the plane of its gains, when a gain has two entries."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from lqrlib import _validate, exact
+from lqrlib._validate import Array
+from lqrlib.lyapunov import spectral_radius
+from lqrlib.problem import LQR
+from lqrlib.show.style import COLOURS, figure
+
+_LEVELS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+_NAMED = {0.1: "10 %", 1.0: "100 %", 10.0: "1000 %"}
+
+
+def gain_plane(
+    lqr: LQR, xlim: tuple[float, float], ylim: tuple[float, float], points: int = 161
+) -> Array:
+    """A grid of gains over the plane, for one call of a function of K.
+
+    Parameters
+    ----------
+    lqr : LQR
+        With one action and two states.
+    xlim, ylim : tuple of two floats
+        Ranges of the first and second entry of K.
+    points : int
+        Grid points along each side.
+
+    Returns
+    -------
+    array, shape [points, points, 1, 2]
+        First axis: the second entry of K; second axis: the first entry.
+
+    Raises
+    ------
+    ValueError
+        If a gain of this world is not a 1 × 2 matrix.
+    """
+    if (lqr.m, lqr.n) != (1, 2):
+        raise _validate.error("lqr", "gains of shape (1, 2)", (lqr.m, lqr.n))
+    first, second = np.linspace(*xlim, points), np.linspace(*ylim, points)
+    return np.stack(np.meshgrid(first, second), axis=-1)[..., None, :]
+
+
+def landscape(
+    lqr: LQR,
+    xlim: tuple[float, float],
+    ylim: tuple[float, float],
+    *,
+    cov: ArrayLike = 0.0,
+    size: tuple[float, float] = (4.7, 3.9),
+) -> tuple[Figure, Axes]:
+    """Draw J over the gains: excess over J*, both borders, and the optimum.
+
+    Parameters
+    ----------
+    lqr : LQR
+        With one action and two states.
+    xlim, ylim : tuple of two floats
+        Ranges of the first and second entry of K.
+    cov : float or array, shape [m, m]
+        Covariance Σ of the policy; a number σ² means σ²I.
+    size : tuple of float
+        Width and height in inches.
+
+    Returns
+    -------
+    figure, axes
+
+    Raises
+    ------
+    ValueError
+        If a gain of this world is not a 1 × 2 matrix.
+    """
+    K = gain_plane(lqr, xlim, ylim)
+    best = exact.optimal_gain(lqr)
+    J = exact.cost(lqr, K, cov)
+    excess = np.where(np.isfinite(J), J / exact.cost(lqr, best, cov) - 1.0, np.nan)
+    radius = spectral_radius(lqr.closed_loop(K))
+    fig, ax = figure(
+        "k₁, gain on position", "k₂, gain on velocity", size=size, xlim=xlim, ylim=ylim
+    )
+    plane = K[..., 0, 0], K[..., 0, 1]
+    shades = [(*_rgb(COLOURS["cost"]), 0.06 + 0.05 * i) for i in range(len(_LEVELS))]
+    ax.contourf(*plane, excess, levels=(0.0, *_LEVELS), colors=shades[::-1])
+    lines = ax.contour(
+        *plane, excess, levels=_LEVELS, colors=COLOURS["cost"], linewidths=0.8
+    )
+    ax.clabel(lines, list(_NAMED), fmt=_NAMED, fontsize=9, colors="black")
+    _border(ax, plane, radius, 1.0, "ρ = 1", linestyles="--")
+    _border(ax, plane, radius, 1 / np.sqrt(lqr.gamma), "J = ∞")
+    ax.plot(*best[0], marker="*", markersize=11, ls="", color=COLOURS["optimum"])
+    ax.annotate("K*", best[0], (6, 5), textcoords="offset points")
+    return fig, ax
+
+
+def _border(
+    ax: Axes,
+    plane: tuple[Array, Array],
+    radius: Array,
+    at: float,
+    name: str,
+    **look: Any,
+) -> None:
+    line = ax.contour(
+        *plane, radius, [at], colors=COLOURS["border"], linewidths=1.6, **look
+    )
+    ax.clabel(line, fmt={at: name}, fontsize=9, colors="black")
+
+
+def _rgb(colour: str) -> tuple[float, ...]:
+    return tuple(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))

@@ -1,0 +1,82 @@
+"""The live face of an explorer: ipywidgets that call Python for every move."""
+
+import io
+from math import log10
+from typing import TYPE_CHECKING, Any
+
+from lqrlib.show.controls import Choice, Slider
+
+if TYPE_CHECKING:
+    from lqrlib.show.explorer import Explorer
+
+_STEPS = 400
+
+
+def widget(explorer: "Explorer") -> Any:
+    """Sliders, the words, and one image a figure, redrawn on every move.
+
+    Parameters
+    ----------
+    explorer : Explorer
+
+    Returns
+    -------
+    ipywidgets.VBox
+    """
+    # Imported here, so that the built book's face needs no widgets.
+    import ipywidgets
+
+    inputs = {control.name: _input(control) for control in explorer.controls}
+    reset = ipywidgets.Button(description="Reset")
+    words, call = ipywidgets.HTML(), ipywidgets.HTML()
+    images = [
+        ipywidgets.Image(tooltip=panel.alt, layout={"max_width": "100%"})
+        for panel in explorer.panels
+    ]
+
+    def redraw(_: object = None) -> None:
+        state = {name: box.value for name, box in inputs.items()}
+        words.value = explorer.show(**state)
+        shown = {name: _code(value) for name, value in state.items()}
+        call.value = f"<code>{explorer.call.format(**shown)}</code>"
+        for image, panel in zip(images, explorer.panels, strict=True):
+            buffer = io.BytesIO()
+            panel.figure.canvas.print_png(buffer)  # type: ignore[attr-defined]
+            image.value = buffer.getvalue()
+
+    def to_default(_: object) -> None:
+        for name, value in explorer.default.items():
+            inputs[name].value = value
+
+    for box in inputs.values():
+        box.observe(redraw, names="value")
+    reset.on_click(to_default)
+    redraw()
+    title = ipywidgets.HTML(f"<b>{explorer.title}</b>")
+    figures = ipywidgets.HBox(images, layout={"flex_flow": "row wrap"})
+    return ipywidgets.VBox([title, *inputs.values(), reset, words, figures, call])
+
+
+def _input(control: Slider | Choice) -> Any:
+    import ipywidgets
+
+    look: dict[str, Any] = {
+        "description": control.label,
+        "style": {"description_width": "initial"},
+        "layout": {"width": "28em", "max_width": "100%"},
+    }
+    if isinstance(control, Choice):
+        return ipywidgets.Dropdown(
+            options=control.values, value=control.default, **look
+        )
+    low, high = control.values[0], control.values[-1]
+    if control.log:
+        span = {"min": log10(low), "max": log10(high)}
+        step = (span["max"] - span["min"]) / _STEPS
+        return ipywidgets.FloatLogSlider(control.default, step=step, **span, **look)
+    step = (high - low) / _STEPS
+    return ipywidgets.FloatSlider(control.default, min=low, max=high, step=step, **look)
+
+
+def _code(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else repr(value)

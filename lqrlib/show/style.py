@@ -1,0 +1,100 @@
+"""One look for all figures: sizes, and the table of names and colours.
+
+A figure here has one axes and is used at its own size, so that its text is as large on
+a phone as on a desk. Figures are made without pyplot: nothing global to clean up.
+"""
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
+from numpy.typing import ArrayLike
+
+from lqrlib._validate import Array
+
+# Each at least 3:1 against white and against the dark theme's background (tested).
+COLOURS = {
+    "state": "#2f7fc1",
+    "optimum": "#c75000",
+    "gain": "#b0389c",
+    "border": "#808080",
+    "cost": "#2f7fc1",
+    "peer": "#128a5e",
+}
+
+RC: Any = {
+    "font.family": "sans-serif",
+    "font.size": 11.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11.0,
+    "axes.titlelocation": "left",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "lqrlib",
+}
+
+
+def figure(
+    xlabel: str, ylabel: str, *, size: tuple[float, float] = (4.7, 3.5), **axes: Any
+) -> tuple[Figure, Axes]:
+    """A figure with one axes in the book's style.
+
+    Parameters
+    ----------
+    xlabel, ylabel : str
+        Names of the axes, with units.
+    size : tuple of float
+        Width and height in inches at 72 points an inch.
+    **axes
+        Properties of the axes: ``xlim``, ``yscale``, ``title``, …
+
+    Returns
+    -------
+    figure, axes
+    """
+    with mpl.rc_context(RC):
+        fig = Figure(figsize=size, dpi=72, layout="constrained")
+        FigureCanvasAgg(fig)
+        ax = fig.add_subplot(xlabel=xlabel, ylabel=ylabel, **axes)
+    return fig, ax
+
+
+def band(
+    ax: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, **look: Any
+) -> Polygon:
+    """A filled band between two curves, as one polygon that `set_band` can move.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+    x, low, high : array, shape [N]
+    **look
+        Properties of the polygon.
+
+    Returns
+    -------
+    matplotlib.patches.Polygon
+    """
+    polygon = Polygon(_outline(x, low, high), closed=True, linewidth=0, **look)
+    ax.add_patch(polygon)
+    return polygon
+
+
+def set_band(polygon: Polygon, x: ArrayLike, low: ArrayLike, high: ArrayLike) -> None:
+    """Move a `band` to new curves of the same length.
+
+    Parameters
+    ----------
+    polygon : matplotlib.patches.Polygon
+    x, low, high : array, shape [N]
+    """
+    polygon.set_xy(_outline(x, low, high))
+
+
+def _outline(x: ArrayLike, low: ArrayLike, high: ArrayLike) -> Array:
+    there, back = np.column_stack([x, low]), np.column_stack([x, high])[::-1]
+    return np.concatenate([there, back])

@@ -1,0 +1,53 @@
+"""What tests share: the built book, and a browser that cannot reach the network."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HTML = ROOT / "_build" / "html"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+]
+
+
+@pytest.fixture(scope="session")
+def html() -> Path:
+    """The folder of the built book."""
+    if not (HTML / "book" / "index.html").is_file():
+        pytest.fail("the book is not built: run `make book` (or `make test`) first")
+    return HTML
+
+
+def find_browser() -> str | None:
+    """$CHROMIUM, then a system Chromium or Chrome; Playwright's own otherwise."""
+    named = os.environ.get("CHROMIUM")
+    return named or next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[object]:
+    """A running browser; without one, skip here and fail in continuous integration."""
+    from playwright.sync_api import Error, sync_playwright
+
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(
+                executable_path=find_browser(), args=FLAGS
+            )
+        except Error as reason:
+            missing = (
+                "no browser: set CHROMIUM, install Debian's chromium, or `make browser`"
+            )
+            if os.environ.get("CI") == "true":
+                pytest.fail(f"{missing} ({reason})")
+            pytest.skip(missing)
+        yield browser
+        browser.close()

@@ -1,0 +1,91 @@
+"""Systems that many tests share: named worlds and random ones with stable gains."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from lqrlib import LQR, exact, lyapunov, worlds
+
+NAMED = {
+    "double_integrator": worlds.double_integrator,
+    "scalar": worlds.scalar,
+    "laplacian": worlds.laplacian,
+    "recht_double_integrator": worlds.recht_double_integrator,
+    "hambly": worlds.hambly,
+}
+SYSTEMS = pytest.mark.parametrize(("n", "m"), [(1, 1), (2, 1), (3, 2), (5, 3), (2, 3)])
+close = np.testing.assert_allclose
+FIRST_GAIN = np.array([[-1.0, -1.0]])  # K₀ of the double integrator, design section 3
+
+
+def spd(size, rng):
+    """A random covariance, clearly positive definite."""
+    M = rng.standard_normal((size, size))
+    return M @ M.T / size + 0.1 * np.eye(size)
+
+
+def random_world(n, m, rng):
+    """A random world of which no matrix is a multiple of the identity."""
+    return dataclasses.replace(
+        worlds.random(n, m, rng),
+        W=spd(n, rng),
+        X0=spd(n, rng),
+        gamma=rng.uniform(0.6, 0.99),
+    )
+
+
+def radius(lqr, K):
+    """√γ ρ(A + BK): below 1 where K is stable."""
+    return np.sqrt(lqr.gamma) * lyapunov.spectral_radius(lqr.closed_loop(K))
+
+
+def stable_gain(lqr, rng, *, reach=1.0):
+    """A gain around 0 or K*, drawn back until it is stable with room to spare."""
+    centre = exact.optimal_gain(lqr)
+    if rng.random() < 0.5 and radius(lqr, 0.0 * centre) < 0.97:
+        centre = 0.0 * centre
+    step = reach * rng.standard_normal((lqr.m, lqr.n))
+    while radius(lqr, centre + step) >= 0.97:
+        step *= 0.7
+    return centre + step
+
+
+def stabilised(n, m, seed):
+    """A random world, a stable gain of it, and the generator for more."""
+    rng = np.random.default_rng([n, m, seed])
+    lqr = random_world(n, m, rng)
+    return lqr, stable_gain(lqr, rng), rng
+
+
+def system(n, m):
+    """A random world, a stable gain of it and a policy covariance, always the same."""
+    lqr, K, rng = stabilised(n, m, seed=7)
+    return lqr, K, spd(m, rng)
+
+
+def discounted_source(lqr, cov):
+    """X₀ + γ/(1−γ)(W + BΣB'), written out once more."""
+    return lqr.X0 + lqr.gamma / (1 - lqr.gamma) * (lqr.W + lqr.B @ cov @ lqr.B.T)
+
+
+def stabilised_systems():
+    """Hypothesis strategy for `stabilised`, with n from 1 to 5 and m from 1 to 3."""
+    return st.builds(
+        stabilised, st.integers(1, 5), st.integers(1, 3), st.integers(0, 2**32 - 1)
+    )
+
+
+def plain_world(**changes):
+    """Three states and two actions in whole numbers, with some arguments changed."""
+    arguments = {
+        "A": [[0, 1, 0], [0, 0, 1], [0, 0, 0]],
+        "B": [[1, 0], [0, 1], [0, 0]],
+        "Q": [[2, 1, 0], [1, 2, 0], [0, 0, 1]],
+        "R": [[2, 1], [1, 2]],
+        "W": [[1, 0, 0], [0, 2, 1], [0, 1, 3]],
+        "X0": [[3, 0, 1], [0, 2, 0], [1, 0, 1]],
+        "gamma": 0.9,
+    }
+    return LQR(**(arguments | changes))

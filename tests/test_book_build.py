@@ -1,0 +1,154 @@
+"""The build itself, on small books: what must fail fails, also on the second try."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+pytestmark = pytest.mark.book
+
+PAGE = """\
+---
+jupytext:
+  text_representation:
+    extension: .md
+    format_name: myst
+kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+---
+# A page
+
+{text}
+
+```{{code-cell}} ipython3
+{code}
+```
+"""
+
+STDERR = "stderr was found in the cell outputs of cell"
+
+
+class Book:
+    """A copy of the build's files with pages of its own."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for name in ("_config.yml", "requirements.txt", "Makefile", "pyproject.toml"):
+            shutil.copy(ROOT / name, folder)
+        for name in ("lqrlib", "book/_ext", "book/assets", "requirements"):
+            shutil.copytree(ROOT / name, folder / name)
+        shutil.copy(ROOT / "book/references.bib", folder / "book")
+        self.write("index", code="1 + 1")
+
+    def write(self, name, code, text=""):
+        page = self.folder / "book" / f"{name}.md"
+        page.write_text(PAGE.format(text=text, code=code), encoding="utf-8")
+        names = sorted(p.stem for p in (self.folder / "book").glob("*.md"))
+        chapters = "".join(f"  - file: book/{n}\n" for n in names if n != "index")
+        toc = "format: jb-book\nroot: book/index\n"
+        toc += f"chapters:\n{chapters}" if chapters else ""
+        (self.folder / "_toc.yml").write_text(toc, encoding="utf-8")
+
+    def build(self, *flags, **environment):
+        script = Path(sys.executable).with_name("jupyter-book")
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("LQRB")}
+        return subprocess.run(
+            [script, "build", ".", "-W", "-n", "--keep-going", *flags],
+            cwd=self.folder,
+            env=clean | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture
+def book(tmp_path):
+    return Book(tmp_path)
+
+
+def test_an_unchanged_book_runs_no_cell_again_and_an_edited_library_does(book):
+    book.write("index", code="from lqrlib import worlds\nworlds.scalar().A[0, 0]")
+    first = book.build()
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "Executing notebook" in first.stderr + first.stdout
+    second = book.build()
+    assert second.returncode == 0
+    assert "Executing notebook" not in second.stderr + second.stdout
+    worlds = book.folder / "lqrlib" / "worlds.py"
+    source = worlds.read_text(encoding="utf-8")
+    assert "a: float = 1.1" in source
+    worlds.write_text(source.replace("a: float = 1.1", "a: float = 1.2345"))
+    third = book.build()
+    assert "Executing notebook" in third.stderr + third.stdout
+    assert "1.2345" in (book.folder / "_build/html/book/index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("page", "complaint"),
+    [
+        ({"code": "1 / 0"}, "ZeroDivisionError"),
+        ({"code": "import sys; print('oops', file=sys.stderr)"}, STDERR),
+        ({"code": "import warnings; warnings.warn('careful')"}, STDERR),
+        ({"code": "1", "text": "See {eq}`nowhere`."}, "nowhere"),
+        ({"code": "1", "text": "See {doc}`nowhere`."}, "nowhere"),
+        ({"code": "1", "text": "See {cite}`nobody2099`."}, "nobody2099"),
+    ],
+    ids=["error", "stderr", "warning", "equation", "page", "citation"],
+)
+def test_a_broken_page_fails_with_the_reason_both_times(book, page, complaint):
+    book.write("index", **page)
+    for _ in range(2):
+        run = book.build()
+        assert run.returncode != 0
+        assert complaint in run.stdout + run.stderr
+    book.write("index", code="2 + 2")
+    assert book.build().returncode == 0
+
+
+def test_a_chapter_alone_runs_only_its_own_cells(book):
+    for name in ("one", "two"):
+        code = f"from pathlib import Path\nPath('../ran-{name}').touch()"
+        book.write(name, code=code)
+    run = book.build(LQRBOOK_CHAPTER="book/one.md")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert (book.folder / "ran-one").exists()
+    assert not (book.folder / "ran-two").exists()
+
+
+def test_a_plain_build_without_flags_succeeds_too(book):
+    script = Path(sys.executable).with_name("jupyter-book")
+    run = subprocess.run(
+        [script, "build", "."], cwd=book.folder, capture_output=True, check=False
+    )
+    assert run.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("python", "says"),
+    [
+        ("#!/bin/sh\n[ $1 = --version ] && echo Python 3.9.1\nexit 1", "Python 3.9.1"),
+        ('#!/bin/sh\ncase "$2" in *venv*) exit 1;; esac', "lacks the venv module"),
+        (None, "No ./python found"),
+    ],
+    ids=["too old", "no venv", "missing"],
+)
+def test_make_says_what_is_wrong_with_the_python(book, python, says):
+    if python:
+        (book.folder / "python").write_text(python)
+        (book.folder / "python").chmod(0o755)
+    run = subprocess.run(
+        ["make", "book", "PYTHON=./python"],
+        cwd=book.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode != 0
+    assert says in run.stdout

@@ -1,0 +1,99 @@
+"""The built pages, read as files: links, anchors, alternative texts, weight."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+pytestmark = pytest.mark.book
+
+BUDGET = (
+    2_500_000  # bytes a page, explorers included; see the design's table of targets
+)
+
+
+class Page(HTMLParser):
+    """Links, ids and pictures of one page."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path, self.ids, self.links, self.pictures = path, [], [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        if "id" in found:
+            self.ids.append(found["id"])
+        if tag in {"a", "link"} and "href" in found:
+            self.links.append(found["href"])
+        if tag in {"img", "script"} and "src" in found:
+            self.links.append(found["src"])
+        if tag == "img":
+            self.pictures.append(found.get("alt"))
+        if tag == "svg" and found.get("role") == "img":
+            self.pictures.append(found.get("aria-label"))
+
+
+@pytest.fixture(scope="module")
+def pages(html):
+    """Every page of the book itself, and the search page and index beside it."""
+    return {path: Page(path) for path in sorted(html.rglob("*.html")) if _own(path)}
+
+
+def _own(path: Path) -> bool:
+    return "_static" not in path.parts and path.name != "webpack-macros.html"
+
+
+def test_the_book_has_its_pages(pages, html):
+    names = {path.relative_to(html).as_posix() for path in pages}
+    assert {"book/index.html", "book/known_world.html", "index.html"} <= names
+
+
+def test_every_local_link_and_anchor_exists(pages):
+    missing = []
+    for path, page in pages.items():
+        for link in page.links:
+            target = urlsplit(link)
+            if target.scheme or target.netloc:
+                continue
+            file = (path.parent / unquote(target.path)).resolve()
+            file = file if target.path else path.resolve()
+            known = (
+                Page(file).ids if file.suffix == ".html" and file.is_file() else None
+            )
+            if not file.exists() or (
+                target.fragment and known is not None and target.fragment not in known
+            ):
+                missing.append(f"{path.name}: {link}")
+    assert not missing
+
+
+def test_no_id_stands_twice_on_a_page(pages):
+    for page in pages.values():
+        twice = {i for i in page.ids if page.ids.count(i) > 1}
+        # Sphinx-exercise gives the content of every exercise the same id.
+        assert twice <= {"exercise-content", "solution-content"}, page.path
+
+
+def test_every_picture_has_an_alternative_text(pages):
+    for path, page in pages.items():
+        assert all(page.pictures), path
+
+
+def test_a_page_and_all_that_it_loads_stays_within_its_budget(pages):
+    for path, page in pages.items():
+        own = path.stat().st_size
+        assert own <= BUDGET, path
+        # MathJax and the theme come once and are shared by all pages.
+        images = {x for x in page.links if "_images" in x}
+        total = own + sum((path.parent / x).stat().st_size for x in images)
+        assert total <= BUDGET, path
+
+
+def test_nothing_is_loaded_from_another_host(pages):
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        assert 'src="http' not in text, path
+        assert "require.js" not in text.lower(), path
+        assert "thebe_js_url" not in text.lower(), path

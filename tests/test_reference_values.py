@@ -1,0 +1,87 @@
+"""The numbers that the design and the book print, to the digits printed there."""
+
+import numpy as np
+import pytest
+from systems import FIRST_GAIN, close, random_world, stable_gain
+
+from lqrlib import exact, worlds
+
+MAIN = worlds.double_integrator()
+STARTS = 100
+
+
+def sharpest(lqr, K):
+    """λmax(R + γB'PB), the sharpest curvature of the action value at K."""
+    P = exact.value_matrix(lqr, K)
+    return np.linalg.eigvalsh(lqr.R + lqr.gamma * lqr.B.T @ P @ lqr.B).max()
+
+
+def starts(n_inputs):
+    """Stable gains of as many random worlds."""
+    for seed in range(STARTS):
+        rng = np.random.default_rng([n_inputs, seed])
+        lqr = random_world(1 + seed % 5, n_inputs, rng)
+        yield lqr, stable_gain(lqr, rng), rng
+
+
+def test_optimum_of_the_main_world():
+    K = exact.optimal_gain(MAIN)
+    close(K, [[-1.8581542, -3.14379679]], rtol=0, atol=5e-9)
+    assert exact.cost(MAIN, K) == pytest.approx(17.392386706948827, rel=1e-13)
+
+
+def test_cost_of_the_first_gain():
+    assert exact.cost(MAIN, FIRST_GAIN) == pytest.approx(22.30869592598592, rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("cov", "printed"),
+    [(0.0, [-0.41321468, 8.61767862]), (0.5, [-0.28216569, 9.08189816])],
+)
+def test_gradient_at_the_first_gain(cov, printed):
+    close(exact.gradient(MAIN, FIRST_GAIN, cov), [printed], rtol=0, atol=6e-9)
+
+
+@pytest.mark.parametrize("m", [1, 2, 3])
+def test_steps_of_nineteen_tenths_of_the_sharpest_curvature_always_descend(m):
+    # The curvature falls along the path, so the start's step size stays good.
+    for lqr, K, _ in starts(m):
+        step = 1.9 / sharpest(lqr, K)
+        path = [K]
+        for _ in range(20):
+            path.append(path[-1] - step * exact.gain_error(lqr, path[-1]))
+        J = exact.cost(lqr, path)
+        assert (np.diff(J) <= 1e-12 * J[0]).all()
+        assert J[1] < J[0]
+
+
+def test_with_one_action_a_step_of_twenty_one_tenths_never_descends():
+    # Here the curvature is one number, so each step overshoots in every direction.
+    for lqr, K, _ in starts(1):
+        step = 2.1 / sharpest(lqr, K)
+        assert exact.cost(lqr, K - step * exact.gain_error(lqr, K)) > exact.cost(lqr, K)
+
+
+@pytest.mark.parametrize("m", [1, 2, 3])
+def test_a_step_of_twenty_one_tenths_leaves_the_optimum_along_the_sharpest_axis(m):
+    for lqr, _, rng in starts(m):
+        optimum = exact.optimal_gain(lqr)
+        P = exact.value_matrix(lqr, optimum)
+        curvature = lqr.R + lqr.gamma * lqr.B.T @ P @ lqr.B
+        values, axes = np.linalg.eigh(curvature)
+        away = 1e-5 * np.outer(axes[:, -1], rng.standard_normal(lqr.n))
+        stepped = away - 2.1 / values[-1] * exact.gain_error(lqr, optimum + away)
+        # E is curvature times distance to first order: the factor is 1 − 2.1.
+        close(stepped, -1.1 * away, rtol=0, atol=0.05 * np.abs(away).max())
+        before, after = exact.cost(lqr, [optimum + away, optimum + stepped])
+        assert after > before
+
+
+def test_gauss_newton_is_the_natural_step_of_the_max_entropy_policy():
+    # The Fisher natural gradient of N(Kx, Σ) is 2ΣE; Σ = (τ/2)(R + γB'PB)⁻¹.
+    lqr, K, _ = next(starts(3))
+    P = exact.value_matrix(lqr, K)
+    temperature = 0.3
+    Sigma = temperature / 2 * np.linalg.inv(lqr.R + lqr.gamma * lqr.B.T @ P @ lqr.B)
+    natural = Sigma @ exact.natural_gradient(lqr, K)
+    close(natural, temperature * exact.gauss_newton(lqr, K), rtol=1e-11)

@@ -1,0 +1,80 @@
+"""Still figures, the landscape, the forecast, and the colours."""
+
+import numpy as np
+import pytest
+
+from lqrlib import exact, show, worlds
+
+
+def luminance(colour):
+    parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(one, other):
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("background", ["#ffffff", "#121212"], ids=["light", "dark"])
+@pytest.mark.parametrize("name", show.COLOURS)
+def test_every_colour_stands_out_on_both_backgrounds(name, background):
+    assert contrast(show.COLOURS[name], background) >= 3
+
+
+def test_black_on_white_has_contrast_21():
+    assert np.isclose(contrast("#000000", "#ffffff"), 21)
+
+
+def test_the_forecast_agrees_with_simulated_states():
+    lqr, K = worlds.double_integrator(), np.array([[-1.0, -1.0]])
+    start, steps, n = np.array([1.0, 0.0]), 30, 20_000
+    mean, covariance = show.forecast(lqr, K, start, steps)
+    rng = np.random.default_rng(0)
+    x = np.tile(start, (n, 1))
+    for _ in range(steps):
+        w = rng.multivariate_normal(np.zeros(2), lqr.W, n)
+        x = x @ lqr.closed_loop(K).T + w
+    deviation = np.sqrt(np.diag(covariance[-1]))
+    assert (np.abs(x.mean(0) - mean[-1]) < 4 * deviation / np.sqrt(n)).all()
+    assert np.allclose(x.var(0) / deviation**2, 1, atol=4 * np.sqrt(2 / n))
+    assert np.array_equal(mean[0], start)
+    assert not covariance[0].any()
+
+
+def test_the_landscape_marks_the_optimum_and_only_plane_gains_are_drawn():
+    lqr = worlds.double_integrator()
+    _, ax = show.landscape(lqr, (-6, 1.5), (-7, 1.2))
+    star = next(line for line in ax.lines if line.get_marker() == "*")
+    assert np.allclose(star.get_xydata()[0], exact.optimal_gain(lqr)[0])
+    with pytest.raises(ValueError, match="lqr: expected gains of shape"):
+        show.landscape(worlds.laplacian(), (-1, 1), (-1, 1))
+
+
+def test_the_gain_plane_has_the_first_entry_along_the_last_grid_axis():
+    K = show.gain_plane(worlds.double_integrator(), (-1, 1), (-3, 3), points=5)
+    assert K.shape == (5, 5, 1, 2)
+    assert K[0, -1, 0].tolist() == [1, -3]
+
+
+def test_the_gain_explorer_says_what_the_library_computes():
+    lqr = worlds.double_integrator()
+    explorer = show.gain_explorer(lqr)
+    assert f"J = {exact.cost(lqr, [[-1, -1]]):.2f}" in explorer.show(k1=-1, k2=-1)
+    assert "yet the cost is finite" in explorer.show()
+    assert "J = ∞" in explorer.show(k1=1.5, k2=1)
+
+
+def test_the_gain_explorer_fits_its_budget_for_all_states():
+    page = show.gain_explorer(worlds.double_integrator()).html()
+    assert len(page.encode()) < 300_000
+
+
+def test_a_still_figure_has_an_opaque_face_and_outlined_text():
+    fig, ax = show.figure("speed, m/s", "y")
+    ax.plot([0, 1], [0, 1])
+    picture = show.Still(fig)._repr_svg_()
+    assert "fill: #ffffff" in picture
+    assert "<text" not in picture
+    assert show.Still(fig)._repr_svg_() == picture
