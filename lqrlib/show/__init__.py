@@ -4,9 +4,10 @@ Nothing in `lqrlib` outside this package imports matplotlib or ipywidgets.
 """
 
 from lqrlib.show.controls import Choice, Slider
-from lqrlib.show.explorer import Explorer, Panel
+from lqrlib.show.explorer import Explorer
 from lqrlib.show.known_world import forecast, gain_explorer
 from lqrlib.show.landscape import gain_plane, landscape
+from lqrlib.show.scene import Panel
 from lqrlib.show.still import Still
 from lqrlib.show.style import COLOURS, band, figure, set_band
 

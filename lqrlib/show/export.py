@@ -13,7 +13,6 @@ import json
 import zlib
 from importlib.resources import files
 from string import Template
-from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
@@ -23,10 +22,8 @@ from lqrlib import _validate
 from lqrlib._validate import Array
 from lqrlib.show import geometry, svg
 from lqrlib.show.controls import Slider
+from lqrlib.show.scene import Scene
 from lqrlib.show.style import RC
-
-if TYPE_CHECKING:
-    from lqrlib.show.explorer import Explorer
 
 LIMIT = 300_000
 # Pixels become 16-bit numbers: sixteenths of a pixel, from −1024 up, so that points
@@ -60,21 +57,19 @@ _CHOICE = Template("""
  data-lm-suppress-shortcuts="true">$options</select>""")
 
 
-def html(explorer: "Explorer") -> str:
+def html(scene: Scene) -> str:
     """The explorer as HTML; see `lqrlib.show.Explorer.html`."""
-    texts, points = _all_states(explorer)
-    words = explorer.show()
+    texts, points = _all_states(scene)
+    words = scene.show()
     parts = {
-        "name": explorer.name,
-        "title": markup.escape(explorer.title),
+        "name": scene.name,
+        "title": markup.escape(scene.title),
         "style": _resource("explorer.css"),
-        "controls": "".join(
-            _control(explorer, i) for i in range(len(explorer.controls))
-        ),
+        "controls": "".join(_control(scene, i) for i in range(len(scene.controls))),
         "words": markup.escape(words),
-        "panels": "".join(_panels(explorer)),
-        "call": markup.escape(_default_call(explorer)),
-        "spec": json.dumps(_spec(explorer), ensure_ascii=False).replace("<", "\\u003c"),
+        "panels": "".join(_panels(scene)),
+        "call": markup.escape(_default_call(scene)),
+        "spec": json.dumps(_spec(scene), ensure_ascii=False).replace("<", "\\u003c"),
         "texts": _packed(json.dumps(texts, ensure_ascii=False).encode()),
         "points": _packed(encode(points)),
         "script": _resource("explorer.js"),
@@ -84,7 +79,7 @@ def html(explorer: "Explorer") -> str:
     if size > LIMIT:
         largest = ", ".join(f"{k} {len(v) // 1000} kB" for k, v in parts.items())
         raise _validate.error(
-            f"explorer {explorer.name}",
+            f"explorer {scene.name}",
             f"at most {LIMIT // 1000} kB (fewer values or points)",
             f"{size // 1000} kB: {largest}",
         )
@@ -134,20 +129,20 @@ def decode(data: bytes, shape: tuple[int, int, int]) -> Array:
     return np.moveaxis(pixels.transpose(1, 0, 2), -1, 0)
 
 
-def _all_states(explorer: "Explorer") -> tuple[list[str], Array]:
+def _all_states(scene: Scene) -> tuple[list[str], Array]:
     """Words and pixels for every position of the controls, the last one fastest."""
-    names = list(explorer.default)
+    names = list(scene.default)
     sizes: list[int] | None = None
     texts, points = [], []
-    for values in itertools.product(*(control.values for control in explorer.controls)):
+    for values in itertools.product(*(control.values for control in scene.controls)):
         state = dict(zip(names, values, strict=True))
-        texts.append(explorer.show(**state))
-        pixels = [geometry.pixels(artist) for artist in explorer.moving]
+        texts.append(scene.show(**state))
+        pixels = [geometry.pixels(artist) for artist in scene.moving]
         found = [len(p) for p in pixels]
         sizes = sizes or found
         if found != sizes:
             raise _validate.error("moving", f"{sizes} points in every state", found)
-        for artist, p in zip(explorer.moving, pixels, strict=True):
+        for artist, p in zip(scene.moving, pixels, strict=True):
             if geometry.kind(artist) != "curve" and np.isnan(p).any():
                 raise _validate.error(
                     "moving", f"no nan in {artist}", f"nan at {state}"
@@ -156,14 +151,14 @@ def _all_states(explorer: "Explorer") -> tuple[list[str], Array]:
     return texts, np.stack(points)
 
 
-def _spec(explorer: "Explorer") -> dict[str, object]:
+def _spec(scene: Scene) -> dict[str, object]:
     artists = [
         {
-            "id": svg.identifier(explorer.name, i),
+            "id": svg.identifier(scene.name, i),
             "kind": geometry.kind(artist),
             "points": len(geometry.pixels(artist)),
         }
-        for i, artist in enumerate(explorer.moving)
+        for i, artist in enumerate(scene.moving)
     ]
     controls = [
         {
@@ -173,39 +168,39 @@ def _spec(explorer: "Explorer") -> dict[str, object]:
             "spoken": control.spoken(),
             "start": control.values.index(control.default),
         }
-        for control in explorer.controls
+        for control in scene.controls
     ]
     return {
-        "name": explorer.name,
+        "name": scene.name,
         "controls": controls,
         "artists": artists,
-        "call": explorer.call,
+        "call": scene.call,
         "scale": SCALE,
         "offset": OFFSET,
         "gap": GAP,
     }
 
 
-def _panels(explorer: "Explorer") -> list[str]:
-    for i, artist in enumerate(explorer.moving):
-        artist.set_gid(svg.identifier(explorer.name, i))
+def _panels(scene: Scene) -> list[str]:
+    for i, artist in enumerate(scene.moving):
+        artist.set_gid(svg.identifier(scene.name, i))
     drawn = []
-    for number, panel in enumerate(explorer.panels):
+    for number, panel in enumerate(scene.panels):
         buffer = io.StringIO()
         with mpl.rc_context(RC):
             panel.figure.savefig(
                 buffer, format="svg", transparent=True, metadata={"Date": None}
             )
-        prefix = f"{explorer.name}-{number}-"
+        prefix = f"{scene.name}-{number}-"
         drawn.append(svg.for_page(buffer.getvalue(), prefix, panel.alt))
-    _check_drawn(explorer, "".join(drawn))
+    _check_drawn(scene, "".join(drawn))
     return drawn
 
 
-def _check_drawn(explorer: "Explorer", page: str) -> None:
+def _check_drawn(scene: Scene, page: str) -> None:
     """Refuse what Matplotlib left out: no node on the page could be moved later."""
-    for i, artist in enumerate(explorer.moving):
-        nodes = svg.drawn(page, svg.identifier(explorer.name, i))
+    for i, artist in enumerate(scene.moving):
+        nodes = svg.drawn(page, svg.identifier(scene.name, i))
         markers = geometry.kind(artist) == "markers"
         wanted = len(geometry.pixels(artist)) if markers else 1
         if nodes != wanted:
@@ -213,11 +208,11 @@ def _check_drawn(explorer: "Explorer", page: str) -> None:
             raise _validate.error("moving", expected, f"{nodes} of {wanted} nodes")
 
 
-def _control(explorer: "Explorer", index: int) -> str:
-    control = explorer.controls[index]
+def _control(scene: Scene, index: int) -> str:
+    control = scene.controls[index]
     start = control.values.index(control.default)
     shared = {
-        "id": f"{explorer.name}-{control.name}",
+        "id": f"{scene.name}-{control.name}",
         "name": control.name,
         "label": markup.escape(control.label),
     }
@@ -232,9 +227,9 @@ def _control(explorer: "Explorer", index: int) -> str:
     return _CHOICE.substitute(shared, options=options)
 
 
-def _default_call(explorer: "Explorer") -> str:
-    start = {c.name: c.written()[c.values.index(c.default)] for c in explorer.controls}
-    return explorer.call.format(**start)
+def _default_call(scene: Scene) -> str:
+    start = {c.name: c.written()[c.values.index(c.default)] for c in scene.controls}
+    return scene.call.format(**start)
 
 
 def _packed(data: bytes) -> str:

@@ -7,8 +7,9 @@ from lqrlib._validate import Array
 from lqrlib.lyapunov import spectral_radius
 from lqrlib.problem import LQR
 from lqrlib.show.controls import Slider
-from lqrlib.show.explorer import Explorer, Panel
+from lqrlib.show.explorer import Explorer
 from lqrlib.show.landscape import landscape
+from lqrlib.show.scene import Panel
 from lqrlib.show.style import COLOURS, band, figure, set_band
 
 _STEP_SECONDS = 0.1

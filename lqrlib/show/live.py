@@ -1,23 +1,24 @@
 """The live face of an explorer: ipywidgets that call Python for every move."""
 
 import io
+from html import escape
 from math import log10
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lqrlib.show.controls import Choice, Slider
-
-if TYPE_CHECKING:
-    from lqrlib.show.explorer import Explorer
+from lqrlib.show.scene import Scene
 
 _STEPS = 400
+# Pixels an inch of the pictures, against 72 on the page: sharp, and quick to draw.
+_SHARPNESS = 108
 
 
-def widget(explorer: "Explorer") -> Any:
+def widget(scene: Scene) -> Any:
     """Sliders, the words, and one image a figure, redrawn on every move.
 
     Parameters
     ----------
-    explorer : Explorer
+    scene : Scene
 
     Returns
     -------
@@ -26,33 +27,37 @@ def widget(explorer: "Explorer") -> Any:
     # Imported here, so that the built book's face needs no widgets.
     import ipywidgets
 
-    inputs = {control.name: _input(control) for control in explorer.controls}
+    inputs = {control.name: _input(control) for control in scene.controls}
     reset = ipywidgets.Button(description="Reset")
     words, call = ipywidgets.HTML(), ipywidgets.HTML()
     images = [
-        ipywidgets.Image(tooltip=panel.alt, layout={"max_width": "100%"})
-        for panel in explorer.panels
+        ipywidgets.Image(
+            tooltip=panel.alt,
+            width=round(panel.figure.bbox.width),
+            layout={"max_width": "100%"},
+        )
+        for panel in scene.panels
     ]
 
     def redraw(_: object = None) -> None:
         state = {name: box.value for name, box in inputs.items()}
-        words.value = explorer.show(**state)
+        words.value = escape(scene.show(**state))
         shown = {name: _code(value) for name, value in state.items()}
-        call.value = f"<code>{explorer.call.format(**shown)}</code>"
-        for image, panel in zip(images, explorer.panels, strict=True):
+        call.value = f"<code>{escape(scene.call.format(**shown))}</code>"
+        for image, panel in zip(images, scene.panels, strict=True):
             buffer = io.BytesIO()
-            panel.figure.canvas.print_png(buffer)  # type: ignore[attr-defined]
+            panel.figure.savefig(buffer, format="png", dpi=_SHARPNESS)
             image.value = buffer.getvalue()
 
     def to_default(_: object) -> None:
-        for name, value in explorer.default.items():
+        for name, value in scene.default.items():
             inputs[name].value = value
 
     for box in inputs.values():
         box.observe(redraw, names="value")
     reset.on_click(to_default)
     redraw()
-    title = ipywidgets.HTML(f"<b>{explorer.title}</b>")
+    title = ipywidgets.HTML(f"<b>{escape(scene.title)}</b>")
     figures = ipywidgets.HBox(images, layout={"flex_flow": "row wrap"})
     return ipywidgets.VBox([title, *inputs.values(), reset, words, figures, call])
 
