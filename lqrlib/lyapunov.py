@@ -148,8 +148,7 @@ def _double(F: Array, sums: list[Array], adjoints: Sequence[bool]) -> None:
             left = F.mT if adjoint else F
             S[active] += left @ S[active] @ left.mT
         F = F @ F
-        # "not ≤" keeps powers that overflowed to nan, which then spoil their sum.
-        going = ~(np.square(F).sum(axis=(-2, -1)) <= _NEGLIGIBLE)
+        going = np.square(F).sum(axis=(-2, -1)) > _NEGLIGIBLE
         active, F = active[going], F[going]
         if not active.size:
             break

@@ -17,7 +17,7 @@ NAMED = {
 }
 SYSTEMS = pytest.mark.parametrize(("n", "m"), [(1, 1), (2, 1), (3, 2), (5, 3), (2, 3)])
 close = np.testing.assert_allclose
-FIRST_GAIN = np.array([[-1.0, -1.0]])  # K₀ of the double integrator, design section 3
+FIRST_GAIN = np.array([[-1.0, -1.0]])  # K₀ of the double integrator
 
 
 def spd(size, rng):

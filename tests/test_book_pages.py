@@ -8,9 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.book
 
-BUDGET = (
-    2_500_000  # bytes a page, explorers included; see the design's table of targets
-)
+BUDGET = 2_500_000  # bytes a page, explorers included
 
 
 class Page(HTMLParser):

@@ -1,4 +1,4 @@
-"""The numbers that the design and the book print, to the digits printed there."""
+"""Reference values, computed once outside this library, to the digits recorded."""
 
 import numpy as np
 import pytest

@@ -24,7 +24,7 @@ def test_each_call_builds_a_fresh_world(name):
     np.testing.assert_array_equal(first.A, second.A)
 
 
-def test_double_integrator_is_the_main_world_of_the_design():
+def test_double_integrator_is_the_main_world_of_the_book():
     lqr = worlds.double_integrator()
     np.testing.assert_array_equal(lqr.A, [[1.0, 0.1], [0.0, 1.0]])
     np.testing.assert_array_equal(lqr.B, [[0.0], [0.1]])
