@@ -108,7 +108,7 @@ def covariance(name: str, value: Any, size: int, *, strict: bool = False) -> Arr
     array = real_array(name, 0.0 if value is None else value)
     if array.ndim == 0:
         array = array * np.eye(size)
-    elif array.ndim == 1 or array.shape[-2:] != (size, size):
+    elif array.shape[-2:] != (size, size):
         raise error(name, f"a scalar or shape (…, {size}, {size})", array.shape)
     _check_definite(name, array, strict)
     return _symmetrised(array)

@@ -89,6 +89,11 @@ class LQR:
         object.__setattr__(self, "gamma", _validate.discount("gamma", gamma))
         _check_detectable(self)
 
+    def __reduce__(self) -> tuple[type["LQR"], tuple[object, ...]]:
+        # Copies and unpickled worlds are built anew, so that they are read-only, too.
+        parts = self.A, self.B, self.Q, self.R, self.W, self.X0, self.gamma
+        return LQR, parts
+
     @property
     def n(self) -> int:
         """Number of states."""

@@ -123,8 +123,19 @@ def test_average_cost_serves_every_world_and_ignores_discount_and_start(name):
         ([[2.0, 1.0], [1.0, 2.0]], [[1.0], [1.0]]),
         ([[1.2, 0.0], [0.0, 1.2]], [[0.0], [0.0]]),
         ([[1.0, 0.0], [0.0, 1.0]], [[0.0], [1.0]]),
+        # For spirals SciPy returns a matrix of size 1e15 without a word.
+        ([[1.5, -1.0], [1.0, 1.5]], [[0.0], [0.0]]),
+        ([[0.5, 1.0], [-1.0, 1.5]], [[0.0], [0.0]]),
     ],
-    ids=["untouched", "untouched but coupled", "border", "no effect", "integrator"],
+    ids=[
+        "untouched",
+        "untouched but coupled",
+        "one axis untouched",
+        "no effect",
+        "integrator",
+        "spiral",
+        "slow spiral",
+    ],
 )
 def test_a_world_that_no_gain_stabilises_has_no_optimum(A, B):
     eye, zero = np.eye(2), np.zeros((2, 2))

@@ -1,6 +1,8 @@
 """The problem: what it stores, what it refuses, and that it cannot change."""
 
+import copy
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -44,6 +46,18 @@ def test_no_attribute_can_be_replaced(name):
     lqr = plain_world()
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(lqr, name, getattr(lqr, name))
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda lqr: pickle.loads(pickle.dumps(lqr))]
+)
+def test_copies_and_unpickled_problems_are_equal_and_read_only_too(copied):
+    lqr = plain_world()
+    other = copied(lqr)
+    assert other.gamma == lqr.gamma
+    for name in MATRICES:
+        np.testing.assert_array_equal(getattr(other, name), getattr(lqr, name))
+        assert not getattr(other, name).flags.writeable
 
 
 def test_dataclasses_replace_changes_one_argument_and_checks_it():

@@ -1,0 +1,156 @@
+"""One row for each public array argument: who takes it, and what is good or wrong.
+
+All worlds here have three states and two actions, so that a transposed or confused
+size cannot pass unseen.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from systems import plain_world
+
+from lqrlib import GaussianPolicy, History, LinearPolicy, exact, lyapunov
+
+WORLD = plain_world()
+GAIN = np.array([[0, -1, 0], [0, 0, -1]])  # A + BK = 0
+STATES = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9], [1, 0, 1]])
+ACTIONS = np.array([[1, 2], [3, 4], [5, 6], [7, 8]])
+COV = np.array([[2, 1], [1, 2]])
+LOOP = np.array([[0, 1, 0], [0, 0, 1], [0, 0, 0]])
+PATH, COSTS = np.ones((3, 2, 1, 2), int), np.array([[3, 3], [2, 2], [1, 2]])
+
+WRONG_K = [(), (3,), (3, 2), (2, 2), (6,), (4, 3, 2)]
+WRONG_COV = [(2,), (3,), (1, 1), (3, 3), (2, 3), (4, 4)]
+WRONG_ROWS = [(), (3,), (2,), (4, 1), (4, 4), (4, 3, 1)]
+
+
+class Argument(NamedTuple):
+    """A public argument: who takes it, a good value, and shapes that are wrong."""
+
+    owner: str
+    name: str
+    call: Callable[[Any], Any]
+    good: Any
+    wrong_shapes: list[tuple[int, ...]]
+    symmetric: bool = False
+    strict: bool = False
+    nonfinite: tuple[float, ...] = (np.nan, np.inf, -np.inf)
+
+
+def stored(name):
+    return lambda value: getattr(plain_world(**{name: value}), name)
+
+
+def problem_arguments():
+    square = [(), (3,), (2, 2), (3, 2), (3, 3, 1), (1, 3, 3)]
+    for name in ("Q", "W", "X0"):
+        yield Argument("LQR", name, stored(name), getattr(WORLD, name), square, True)
+    yield Argument("LQR", "A", stored("A"), WORLD.A, [(), (3,), (3, 2), (1, 3, 3)])
+    yield Argument("LQR", "B", stored("B"), WORLD.B, [(), (3,), (2, 3), (1, 3, 2)])
+    wrong = [(), (2,), (1, 1), (3, 3), (2, 3), (1, 2, 2)]
+    yield Argument("LQR", "R", stored("R"), WORLD.R, wrong, True, True)
+    yield Argument("LQR.gain", "K", WORLD.gain, GAIN, WRONG_K)
+    yield Argument("LQR.closed_loop", "K", WORLD.closed_loop, GAIN, WRONG_K)
+
+
+def exact_arguments():
+    for function in (
+        exact.is_stable,
+        exact.value_matrix,
+        exact.q_matrix,
+        exact.gain_error,
+        exact.natural_gradient,
+        exact.gauss_newton,
+        exact.state_moment,
+        exact.cost,
+        exact.gradient,
+        exact.evaluate,
+        exact.average_cost,
+    ):
+        yield Argument(
+            function.__name__, "K", lambda K, f=function: f(WORLD, K), GAIN, WRONG_K
+        )
+    for function in (
+        exact.state_moment,
+        exact.cost,
+        exact.gradient,
+        exact.evaluate,
+        exact.average_cost,
+    ):
+        yield Argument(
+            function.__name__,
+            "cov",
+            lambda cov, f=function: f(WORLD, GAIN, cov),
+            COV,
+            WRONG_COV,
+            symmetric=True,
+        )
+
+
+def policy_arguments():
+    line, cloud = LinearPolicy(GAIN), GaussianPolicy(GAIN, COV)
+    for name, build in {
+        "LinearPolicy": lambda K: LinearPolicy(K).K,
+        "GaussianPolicy": lambda K: GaussianPolicy(K, 1.0).K,
+    }.items():
+        yield Argument(name, "K", build, GAIN, [(), (3,)])
+    yield Argument(
+        "GaussianPolicy",
+        "cov",
+        lambda cov: GaussianPolicy(GAIN, cov).cov,
+        COV,
+        WRONG_COV,
+        symmetric=True,
+        strict=True,
+    )
+    for owner, call in {
+        "LinearPolicy.act": line.act,
+        "GaussianPolicy.act": lambda x: cloud.act(x, np.random.default_rng(0)),
+        "log_prob": lambda x: cloud.log_prob(x, ACTIONS),
+        "score": lambda x: cloud.score(x, ACTIONS),
+    }.items():
+        yield Argument(owner, "x", call, STATES, WRONG_ROWS)
+    for owner, method in {"log_prob": cloud.log_prob, "score": cloud.score}.items():
+        wrong = [*WRONG_ROWS, (4, 3), (3, 2)]
+        yield Argument(owner, "u", lambda u, f=method: f(STATES, u), ACTIONS, wrong)
+
+
+def lyapunov_arguments():
+    wrong, only_dtype = [(), (3,), (2, 3), (4, 3, 2)], ()
+    size = [(1, 1), (2, 2), (4, 4)]
+    for owner, name, call, shapes in [
+        ("spectral_radius", "F", lyapunov.spectral_radius, wrong),
+        ("forward", "F", lambda F: lyapunov.forward(F, WORLD.W), wrong),
+        ("adjoint", "F", lambda F: lyapunov.adjoint(F, WORLD.W), wrong),
+        ("both", "F", lambda F: lyapunov.both(F, WORLD.W, WORLD.Q), wrong),
+        ("forward", "D", lambda D: lyapunov.forward(LOOP, D), wrong + size),
+        ("adjoint", "C", lambda C: lyapunov.adjoint(LOOP, C), wrong + size),
+        ("both", "D", lambda D: lyapunov.both(LOOP, D, WORLD.Q), wrong + size),
+        ("both", "C", lambda C: lyapunov.both(LOOP, WORLD.W, C), wrong + size),
+    ]:
+        good = LOOP if name == "F" else WORLD.W
+        yield Argument(owner, name, call, good, shapes, nonfinite=only_dtype)
+
+
+def history_arguments():
+    yield Argument(
+        "judge", "K", lambda K: History.judge(K, COSTS, 1.0).K, PATH, [(), (3,), (3, 2)]
+    )
+    yield Argument(
+        "judge",
+        "cost",
+        lambda cost: History.judge(PATH, cost, 1.0).status,
+        COSTS,
+        [(), (3,), (2, 3), (3, 1), (3, 2, 1)],
+        nonfinite=(np.nan, -np.inf),
+    )
+
+
+ARGUMENTS = [
+    *problem_arguments(),
+    *exact_arguments(),
+    *policy_arguments(),
+    *lyapunov_arguments(),
+    *history_arguments(),
+]
