@@ -59,6 +59,7 @@ def gain_explorer(lqr: LQR, *, steps: int = 80) -> Explorer:
     best = exact.optimal_gain(lqr)
     plane, over = landscape(lqr, (-6, 1.5), (-7, 1.2))
     (point,) = over.plot([], [], "o", ms=9, color=COLOURS["gain"], mec="white")
+    point.set_clip_on(False)  # whole at the ends of the sliders, too
     paths, beside = _position_figure(lqr, best, steps)
     seconds, middle, _ = _position(lqr, best, steps)
     (path,) = beside.plot(seconds, middle, color=COLOURS["gain"])
