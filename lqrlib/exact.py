@@ -1,4 +1,4 @@
-r"""Everything about a gain K that has a closed form. Formulas: chapters 2 and 3.
+r"""Everything about a gain K that has a closed form.
 
 Notation: F = A + BK; everything is a function of K and broadcasts over its leading
 axes. A gain is *stable* here when √γ ρ(F) < 1, which is when its cost is finite.
@@ -85,7 +85,7 @@ def value_matrix(lqr: LQR, K: ArrayLike) -> Array:
 
     Notes
     -----
-    Chapter 2, eq. (value-matrix). Fazel et al. (2018), section 2, with u = −Kx.
+    Equation (value-matrix) of `book/known_world.md`. Fazel et al. (2018), section 2, with u = −Kx.
     """
     K = lqr.gain(K)
     return lyapunov.adjoint(_discounted_loop(lqr, K), _stage_cost(lqr, K))
@@ -116,7 +116,7 @@ def state_moment(lqr: LQR, K: ArrayLike, cov: ArrayLike | None = 0.0) -> Array:
 
     Notes
     -----
-    Chapter 2, eq. (state-moment).
+    Equation (state-moment) of `book/known_world.md`.
     """
     K = lqr.gain(K)
     Sigma = _policy_covariance(lqr, K, cov)
@@ -146,7 +146,7 @@ def q_matrix(lqr: LQR, K: ArrayLike) -> Array:
 
     Notes
     -----
-    Chapter 2, eq. (q-matrix). Bradtke (1993), section 3, for γ < 1.
+    Equation (q-matrix) of `book/known_world.md`. Bradtke (1993), section 3, for γ < 1.
     """
     P = value_matrix(lqr, K)
     AB = np.hstack([lqr.A, lqr.B])
@@ -206,7 +206,7 @@ def cost(lqr: LQR, K: ArrayLike, cov: ArrayLike | None = 0.0) -> Array:
 
     Notes
     -----
-    Chapter 2, eq. (cost-trace).
+    Equation (cost-trace) of `book/known_world.md`.
     """
     K = lqr.gain(K)
     Sigma = _policy_covariance(lqr, K, cov)
@@ -344,7 +344,7 @@ def optimal_gain(lqr: LQR) -> Array:
 
     Notes
     -----
-    SciPy's solver for (√γA, √γB, Q, R); chapter 2, eq. (riccati).
+    SciPy's solver for (√γA, √γB, Q, R); equation (riccati) of `book/known_world.md`.
     """
     # Imported here: SciPy's linear algebra would triple the time of `import lqrlib`.
     from scipy.linalg import solve_discrete_are

@@ -167,3 +167,14 @@ def test_what_can_refuse_its_arguments_says_when(name):
     value = OBJECTS[name]
     can_refuse = bool(arguments(value)) and name.rpartition(".")[2] in RAISING
     assert bool(section(value.__doc__, "Raises")) == can_refuse
+
+
+def test_every_equation_that_a_docstring_names_stands_in_its_chapter():
+    root = Path(lqrlib.__file__).parents[1]
+    code = "".join(
+        path.read_text(encoding="utf-8") for path in root.glob("lqrlib/*.py")
+    )
+    named = re.findall(r"[Ee]quation\s+\(([a-z-]+)\)\s+of\s+`(book/\w+\.md)`", code)
+    assert named
+    for label, chapter in named:
+        assert f"$$ ({label})" in (root / chapter).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The explorer of chapter 2: a gain, its place on the landscape, its closed loop."""
+"""The explorer of `book/known_world.md`: a gain, its cost and its closed loop."""
 
 import numpy as np
 from matplotlib.axes import Axes
