@@ -85,7 +85,8 @@ def value_matrix(lqr: LQR, K: ArrayLike) -> Array:
 
     Notes
     -----
-    Equation (value-matrix) of `book/known_world.md`. Fazel et al. (2018), section 2, with u = −Kx.
+    Equation (value-matrix) of `book/known_world.md`. Fazel et al. (2018) write it
+    for u = −Kx.
     """
     K = lqr.gain(K)
     return lyapunov.adjoint(_discounted_loop(lqr, K), _stage_cost(lqr, K))
@@ -146,7 +147,7 @@ def q_matrix(lqr: LQR, K: ArrayLike) -> Array:
 
     Notes
     -----
-    Equation (q-matrix) of `book/known_world.md`. Bradtke (1993), section 3, for γ < 1.
+    Equation (q-matrix) of `book/known_world.md`. Bradtke (1993).
     """
     P = value_matrix(lqr, K)
     AB = np.hstack([lqr.A, lqr.B])
@@ -177,7 +178,8 @@ def gain_error(lqr: LQR, K: ArrayLike) -> Array:
 
     Notes
     -----
-    Fazel et al. (2018), section 2, with u = −Kx there.
+    Equation (gain-error) of `book/known_world.md`. Fazel et al. (2018) write it
+    for u = −Kx.
     """
     K = lqr.gain(K)
     return _gain_error(lqr, K, value_matrix(lqr, K))
@@ -318,7 +320,7 @@ def gauss_newton(lqr: LQR, K: ArrayLike) -> Array:
 
     Notes
     -----
-    Fazel et al. (2018), section 3, the Gauss–Newton update without its factor 2.
+    Fazel et al. (2018), Theorem 7: the Gauss–Newton update with step 1.
     """
     K = lqr.gain(K)
     P = value_matrix(lqr, K)

@@ -174,7 +174,7 @@ class GaussianPolicy:
 
         Notes
         -----
-        Williams (1992), "Simple statistical gradient-following algorithms", section 6,
+        Williams (1992), "Simple statistical gradient-following algorithms",
         for a Gaussian unit whose mean is linear in its input.
         """
         whitened = self._precise(self._error(x, u))

@@ -67,7 +67,7 @@ def laplacian() -> LQR:
     """Three slightly unstable, weakly coupled states; n = m = 3.
 
     A = [[1.01, .01, 0], [.01, 1.01, .01], [0, .01, 1.01]], B = I, Q = I/1000, R = I,
-    W = I, as in Dean et al. (2020), section 6, who use no discount. X₀ = I and γ = .98
+    W = I, as in Dean et al. (2020), who use no discount. X₀ = I and γ = .98
     are ours.
 
     Returns
