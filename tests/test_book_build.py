@@ -1,6 +1,7 @@
 """The build itself, on small books: what must fail fails, also on the second try."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -110,6 +111,22 @@ def test_a_broken_page_fails_with_the_reason_both_times(book, page, complaint):
         assert complaint in run.stdout + run.stderr
     book.write("index", code="2 + 2")
     assert book.build().returncode == 0
+
+
+def test_a_new_citation_renumbers_the_links_of_all_pages(book):
+    listing = "```{bibliography}\n```"
+    book.write("index", code="1", text=listing)
+    book.write("one", code="1", text="{cite}`recht2019tour`")
+    assert book.build().returncode == 0
+    book.write("two", code="1", text="{cite}`bradtke1993lqr`")
+    assert book.build().returncode == 0
+    html = book.folder / "_build/html/book"
+    entries = (html / "index.html").read_text()
+    for page, author in (("one", "Recht"), ("two", "Bradtke")):
+        (link,) = set(
+            re.findall(r'index\.html#(id\d+)"', (html / f"{page}.html").read_text())
+        )
+        assert author in entries.split(f'id="{link}"')[1][:200]
 
 
 def test_a_chapter_alone_runs_only_its_own_cells(book):

@@ -29,6 +29,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", prepare_cells, priority=100)
     app.connect("config-inited", key_the_cache, priority=100)
     app.connect("config-inited", serve_mathjax, priority=100)
+    app.connect("env-get-outdated", read_all_if_any)
     app.connect("html-page-context", drop_remote_scripts, priority=900)
     app.connect("build-finished", forget_a_failed_build)
     register_plugin("pybtex.style.formatting", "author_year_list", AuthorYearList)
@@ -65,6 +66,16 @@ def serve_mathjax(app: Sphinx, config: Config) -> None:
     found = [f for f in files("sphinx-mathjax-offline") or [] if f.name == MATHJAX]
     config.html_static_path.append(str(found[0].locate()))
     config.mathjax_path = MATHJAX
+
+
+def read_all_if_any(
+    app: Sphinx, env: object, added: set[str], changed: set[str], removed: set[str]
+) -> list[str]:
+    """Read every page when one has changed; their cells come from the cache.
+
+    A new citation renumbers the bibliography, to which all pages link.
+    """
+    return sorted(app.project.docnames) if added | changed | removed else []
 
 
 def drop_remote_scripts(
