@@ -114,18 +114,17 @@ def test_a_broken_page_fails_with_the_reason_both_times(book, page, complaint):
 
 
 def test_a_new_citation_renumbers_the_links_of_all_pages(book):
-    listing = "```{bibliography}\n```"
-    book.write("index", code="1", text=listing)
+    book.write("list", code="1", text="```{bibliography}\n```")
     book.write("one", code="1", text="{cite}`recht2019tour`")
+    book.write("two", code="1")
     assert book.build().returncode == 0
     book.write("two", code="1", text="{cite}`bradtke1993lqr`")
     assert book.build().returncode == 0
     html = book.folder / "_build/html/book"
-    entries = (html / "index.html").read_text()
-    for page, author in (("one", "Recht"), ("two", "Bradtke")):
-        (link,) = set(
-            re.findall(r'index\.html#(id\d+)"', (html / f"{page}.html").read_text())
-        )
+    entries = (html / "list.html").read_text()
+    for name, author in (("one", "Recht"), ("two", "Bradtke")):
+        page = (html / f"{name}.html").read_text()
+        (link,) = set(re.findall(r'list\.html#(id\d+)"', page))
         assert author in entries.split(f'id="{link}"')[1][:200]
 
 
