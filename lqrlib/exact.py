@@ -348,7 +348,7 @@ def optimal_gain(lqr: LQR) -> Array:
     -----
     SciPy's solver for (√γA, √γB, Q, R); equation (riccati) of `book/known_world.md`.
     """
-    # Imported here: SciPy's linear algebra would triple the time of `import lqrlib`.
+    # Imported here: `import lqrlib` stays quick without SciPy's linear algebra.
     from scipy.linalg import solve_discrete_are
 
     A, B = np.sqrt(lqr.gamma) * lqr.A, np.sqrt(lqr.gamma) * lqr.B

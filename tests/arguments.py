@@ -55,29 +55,26 @@ def problem_arguments():
 
 
 def exact_arguments():
-    for function in (
+    of_gain_and_cov = (
+        exact.state_moment,
+        exact.cost,
+        exact.gradient,
+        exact.evaluate,
+        exact.average_cost,
+    )
+    of_gain = (
         exact.is_stable,
         exact.value_matrix,
         exact.q_matrix,
         exact.gain_error,
         exact.natural_gradient,
         exact.gauss_newton,
-        exact.state_moment,
-        exact.cost,
-        exact.gradient,
-        exact.evaluate,
-        exact.average_cost,
-    ):
+    )
+    for function in of_gain + of_gain_and_cov:
         yield Argument(
             function.__name__, "K", lambda K, f=function: f(WORLD, K), GAIN, WRONG_K
         )
-    for function in (
-        exact.state_moment,
-        exact.cost,
-        exact.gradient,
-        exact.evaluate,
-        exact.average_cost,
-    ):
+    for function in of_gain_and_cov:
         yield Argument(
             function.__name__,
             "cov",
