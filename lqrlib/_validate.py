@@ -56,6 +56,13 @@ def generator(name: str, value: Any) -> np.random.Generator:
     return value
 
 
+def instance(name: str, value: object, *kinds: type) -> None:
+    """Refuse what is not of one of the kinds."""
+    if not isinstance(value, kinds):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise error(name, f"{wanted}", type(value).__name__)
+
+
 def matrix(name: str, value: Any, shape: Sequence[int | None]) -> Array:
     """A finite real matrix; ``None`` in ``shape`` leaves that size free."""
     array = real_array(name, value)
@@ -72,6 +79,44 @@ def stack(name: str, value: Any, shape: tuple[int, ...]) -> Array:
     if array.shape[-len(shape) :] != shape:
         wanted = "(…, " + ", ".join(map(str, shape)) + ")"
         raise error(name, f"shape {wanted}", array.shape)
+    return array
+
+
+def view(
+    name: str, value: Any, shape: tuple[int, ...], other: tuple[int, ...]
+) -> Array:
+    """Finite real [*lead, *shape], not copied: data are large, and laid out."""
+    array = _real(name, value)
+    if array.shape[-len(shape) :] != shape:
+        wanted = "(…, " + ", ".join(map(str, shape)) + ")"
+        raise error(name, f"shape {wanted}", array.shape)
+    # The sum tells in one pass without a temporary; only then is it worth looking.
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspicious = not np.isfinite(array.sum())
+    if suspicious and not np.isfinite(array).all():
+        raise error(name, "finite entries", "nan" if np.isnan(array).any() else "inf")
+    leading(name, array, len(shape), other)
+    return array
+
+
+def rows(name: str, value: Any, core: int) -> Array:
+    """Real data with at least ``core`` axes, not copied; may hold inf, not nan."""
+    array = _real(name, value)
+    if array.ndim < core:
+        raise error(name, f"at least {core} axes", f"shape {array.shape}")
+    if np.isnan(array).any():
+        raise error(name, "finite entries or inf", "nan")
+    return array
+
+
+def logarithms(name: str, value: Any) -> Array:
+    """Real [..., N] with −inf for the logarithm of 0."""
+    array = _real(name, value)
+    if array.ndim == 0:
+        raise error(name, "shape (…, N)", array.shape)
+    if not (array < np.inf).all():
+        bad = "nan" if np.isnan(array).any() else "inf"
+        raise error(name, "finite entries or -inf", bad)
     return array
 
 

@@ -17,6 +17,7 @@ class Status(IntEnum):
     DESCENDING = 1
     STALLED = 2
     DIVERGED = 3
+    REFUSED = 4
 
 
 _REASONS = {
@@ -24,6 +25,7 @@ _REASONS = {
     Status.DESCENDING: "not there yet: the cost was still falling at the last update",
     Status.STALLED: "stopped short: the cost no longer fell at the last update",
     Status.DIVERGED: "left the stable set: the cost became infinite",
+    Status.REFUSED: "refused: the data do not determine the critic",
 }
 
 

@@ -1,0 +1,100 @@
+"""The loop under every rollout: many trajectories, and many worlds, at once.
+
+Memory is ordered [..., T+1, n+m, N]: a step is one block of states stacked on actions,
+trajectories last, so that moving all of them is one matrix product into place.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from lqrlib._validate import Array
+
+
+def root(covariance: Array) -> Array:
+    """L with LL' = covariance, by eigenvalues, so that singular ones have one too.
+
+    Parameters
+    ----------
+    covariance : array, shape [..., n, n], symmetric, ⪰ 0
+
+    Returns
+    -------
+    array, shape [..., n, n]
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    return vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
+
+
+def step_matrix(A: Array, B: Array, W_root: Array, K: Array, cov_root: Array) -> Array:
+    """The matrix that takes (x_t, ξ_t, ζ_t) to (u_t, x_{t+1}).
+
+    [[K, L_Σ, 0], [A + BK, B L_Σ, L_W]] for actions K x + L_Σ ξ and noise L_W ζ.
+
+    Parameters
+    ----------
+    A : array, shape [..., n, n]
+    B : array, shape [..., n, m]
+    W_root : array, shape [..., n, n]
+    K : array, shape [..., m, n]
+    cov_root : array, shape [..., m, m]
+
+    Returns
+    -------
+    array, shape [..., m+n, n+m+n]
+    """
+    actions = [K, cov_root, np.zeros((K.shape[-2], K.shape[-1]))]
+    states = [A + B @ K, B @ cov_root, W_root]
+    lead = np.broadcast_shapes(*(M.shape[:-2] for M in (*actions, *states)))
+
+    def beside(blocks: list[Array]) -> Array:
+        return np.concatenate(
+            [np.broadcast_to(M, (*lead, *M.shape[-2:])) for M in blocks], axis=-1
+        )
+
+    return np.concatenate([beside(actions), beside(states)], axis=-2)
+
+
+def simulate(
+    step: Array, stage: Array, starts: Array, noise: Iterable[Array], horizon: int
+) -> tuple[Array, Array]:
+    """Trajectories and their stage costs; what overflows becomes inf, never nan.
+
+    Parameters
+    ----------
+    step : array, shape [..., m+n, n+m+n]
+        From `step_matrix`.
+    stage : array, shape [n+m, n+m]
+        Stage cost z'(stage)z of z = (x, u).
+    starts : array, shape [..., N, n]
+        With all leading axes of the result.
+    noise : iterable of array, shape [..., m+n, N]
+        Standard normals of each step; actions first.
+    horizon : int
+        T.
+
+    Returns
+    -------
+    z : array, shape [..., T+1, n+m, N]
+        States stacked on actions; the last action is 0.
+    cost : array, shape [..., T, N]
+    """
+    *lead, N, n = starts.shape
+    width = len(stage)
+    rows = np.empty((*lead, (horizon + 1) * width, N))  # x_0, u_0, x_1, u_1, …
+    rows[..., :n, :], rows[..., n - width :, :] = starts.mT, 0.0
+    cost, before = np.empty((*lead, horizon, N)), np.empty((*lead, n + width, N))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for t, normals in zip(range(horizon), noise, strict=False):
+            x, z = t * width, slice(t * width, (t + 1) * width)
+            before[..., :n, :] = rows[..., x : x + n, :]
+            before[..., n:, :] = normals
+            np.matmul(step, before, out=rows[..., x + n : x + n + width, :])
+            weighted = stage @ rows[..., z, :]
+            weighted *= rows[..., z, :]
+            weighted.sum(axis=-2, out=cost[..., t, :])
+        overflowed = not np.isfinite(cost.sum())
+    if overflowed:
+        for array in (rows, cost):
+            array[np.isnan(array)] = np.inf
+    return rows.reshape(*lead, horizon + 1, width, N), cost

@@ -1,0 +1,382 @@
+r"""The action value of a gain from off-policy data: least-squares temporal differences.
+
+Q_K(x, u) = z'Θz + const with z = (x, u) is linear in θ = (Θ_ij for i ≤ j, const), with
+features φ(z) = (z_i z_j, twice where i < j; 1). For every transition, whoever chose u,
+
+    E[φ(z) (φ(z) − γ φ(z'))'] θ = E[φ(z) c],   z' = (x', K x'),
+
+and LSTDQ puts sums over data for the means. z'z'' is linear in x'x'', so that what the
+data contribute, `Moments`, does not depend on K: sums over rows serve every gain.
+"""
+
+import functools
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lqrlib import _validate
+from lqrlib._validate import Array, Flags
+from lqrlib.problem import LQR
+from lqrlib.rollout import Trajectories, Transitions, transitions, usable
+
+# Of the features' Gram matrix, whose condition number is that of the features squared.
+_NEGLIGIBLE = 1e-14
+
+
+class Critic(NamedTuple):
+    """An estimated action value Q(x, u) = z'Θz + const of a gain.
+
+    Parameters
+    ----------
+    Theta : array, shape [..., n+m, n+m]
+        Symmetric.
+    const : array, shape [...]
+    rank : array of int, shape [...]
+        Rank of the features in the data. Below (n+m)(n+m+1)/2 + 1 the data do not
+        determine Θ, which is then the least-norm solution and not an estimate. (At
+        γ = 1, where no constant is fitted, one less.)
+    condition : array, shape [...]
+        Condition number of the features, scaled to equal size; inf at short rank.
+    """
+
+    Theta: Array
+    const: Array
+    rank: NDArray[np.int64]
+    condition: Array
+
+    @property
+    def determined(self) -> NDArray[np.bool_]:
+        """Whether the data determine Θ: the features have full rank."""
+        return np.isfinite(self.condition)
+
+    @property
+    def plausible(self) -> NDArray[np.bool_]:
+        """Determined, and Θ ⪰ 0 with Θ_uu ≻ 0 as every action value of a cost is.
+
+        LSTDQ at an unstable gain, or from too little data, returns a finite Θ all the
+        same; most such Θ are indefinite.
+        """
+        return self.determined & (np.linalg.eigvalsh(self.Theta)[..., 0] > 0.0)
+
+    def gain_error(self, K: ArrayLike) -> Array:
+        """Ê_K = Θ_uu K + Θ_ux; half of ∂Q/∂u at u = Kx is Ê_K x.
+
+        Parameters
+        ----------
+        K : array, shape [..., m, n]
+
+        Returns
+        -------
+        array, shape [..., m, n]
+
+        Raises
+        ------
+        ValueError
+            If K is not real and finite with n + m columns and rows in all.
+        """
+        n, gain = self._split(K)
+        return self.Theta[..., n:, n:] @ gain + self.Theta[..., n:, :n]
+
+    def gauss_newton(self, K: ArrayLike) -> Array:
+        """Θ_uu⁻¹ (Θ_uu K + Θ_ux): from K, one step of policy iteration backwards.
+
+        Parameters
+        ----------
+        K : array, shape [..., m, n]
+
+        Returns
+        -------
+        array, shape [..., m, n]
+
+        Raises
+        ------
+        ValueError
+            If K is not real and finite with n + m columns and rows in all.
+        """
+        n, gain = self._split(K)
+        return np.linalg.solve(self.Theta[..., n:, n:], self.gain_error(gain))
+
+    def _split(self, K: ArrayLike) -> tuple[int, Array]:
+        gain = _validate.real_array("K", K)
+        if gain.ndim < 2 or sum(gain.shape[-2:]) != self.Theta.shape[-1]:
+            wanted = f"m + n = {self.Theta.shape[-1]}"
+            raise _validate.error("K", f"shape (…, m, n) with {wanted}", gain.shape)
+        return int(gain.shape[-1]), gain
+
+
+class Moments(NamedTuple):
+    """Sums over rows of what LSTDQ needs, in d features and p products of x'.
+
+    Parameters
+    ----------
+    G : array, shape [..., d, d]
+        Σ φ φ'.
+    C : array, shape [..., d, p]
+        Σ φ ψ', with ψ = (x'_k x'_l for k ≤ l; 1).
+    b : array, shape [..., d]
+        Σ φ c.
+    """
+
+    G: Array
+    C: Array
+    b: Array
+
+
+def lstdq(lqr: LQR, transitions: Transitions, K: ArrayLike) -> Critic:
+    """Θ̂ of the deterministic policy u = Kx from transitions of any other policy.
+
+    Parameters
+    ----------
+    lqr : LQR
+        Gives γ and the sizes; its law of motion is not used.
+    transitions : Transitions
+        With leading axes, one data set for each. Rows of trajectories that diverged
+        beyond 10⁶⁰ are left out.
+    K : array, shape [..., m, n]
+        Gains to be evaluated; leading axes broadcast against those of the data.
+
+    Returns
+    -------
+    Critic
+
+    Raises
+    ------
+    ValueError
+        If K or a part of the transitions has a wrong shape or entry.
+
+    Notes
+    -----
+    Needs features of full rank, γ λ_i λ_j(A + BK) ≠ 1, and √γ ρ(A + BK) < 1; look at
+    `Critic.determined` and `Critic.plausible`. Bradtke (1993); Lagoudakis & Parr
+    (2003), "Least-squares policy iteration".
+    """
+    z, cost, x_next, used = _columns(lqr, transitions)
+    gain = lqr.gain(K)
+    _validate.leading("K", gain, 2, used.shape[:-1])
+    return solve(lqr, moments(z, cost, x_next, used), gain)
+
+
+def linearised(lqr: LQR, data: Trajectories, K: ArrayLike) -> tuple[Critic, Array]:
+    """LSTDQ on trajectories, and how each of them moves Θ̂ to first order.
+
+    θ̂ = A⁻¹b with A and b sums over N trajectories, so dθ_i = N A⁻¹(b_i − A_i θ̂). The
+    standard error of θ̂ is the spread of these over √N.
+
+    Parameters
+    ----------
+    lqr : LQR
+    data : Trajectories
+    K : array, shape [..., m, n]
+
+    Returns
+    -------
+    critic : Critic
+    moved : array, shape [..., N, n+m, n+m]
+        With mean 0 over N; no meaning where the data do not determine Θ.
+
+    Raises
+    ------
+    ValueError
+        As `lstdq`.
+    """
+    *lead, N, T = data.cost.shape
+    z, cost, x_next, used = _columns(lqr, transitions(data))
+    gain = lqr.gain(K)
+    _validate.leading("K", gain, 2, tuple(lead))
+
+    def each(part: Array) -> Array:
+        return np.moveaxis(part.reshape(*lead, -1, N, T), -2, -3)
+
+    cost, used = cost.reshape(*lead, N, T), used.reshape(*lead, N, T)
+    single = moments(each(z), cost, each(x_next), used)
+    axis = len(lead)
+    critic = solve(lqr, Moments(*(part.sum(axis=axis) for part in single)), gain)
+    A, b = _system(lqr, single, gain[..., None, :, :])
+    i, j = np.transpose(_pairs(lqr.n + lqr.m))
+    theta = np.concatenate([critic.Theta[..., i, j], critic.const[..., None]], axis=-1)
+    left = b - (A @ theta[..., None, : b.shape[-1], None])[..., 0]
+    moved = N * left @ np.linalg.pinv(A.sum(axis=-3)).mT
+    return critic, _symmetric(moved[..., : len(i)], lqr.n + lqr.m)
+
+
+def feature_count(lqr: LQR) -> int:
+    """d, the rank that the features need: (n+m)(n+m+1)/2, and 1 for the constant.
+
+    Parameters
+    ----------
+    lqr : LQR
+
+    Returns
+    -------
+    int
+        Without the constant at γ = 1.
+    """
+    width = lqr.n + lqr.m
+    return width * (width + 1) // 2 + (lqr.gamma < 1.0)
+
+
+def moments(z: Array, cost: Array, x_next: Array, weight: Array | Flags) -> Moments:
+    """What rows contribute to LSTDQ, summed.
+
+    Parameters
+    ----------
+    z : array, shape [..., n+m, M]
+    cost : array, shape [..., M]
+    x_next : array, shape [..., n, M]
+    weight : array, shape [..., M]
+        Of each row: 0 leaves it out.
+
+    Returns
+    -------
+    Moments
+    """
+    plain = products(z)
+    weighted = plain * weight[..., None, :]
+    twice = _twice(z.shape[-2])  # φ is ψ(z) with this factor, taken out of the sums
+    return Moments(
+        twice[:, None] * (weighted @ plain.mT) * twice,
+        twice[:, None] * (weighted @ products(x_next).mT),
+        twice * (weighted @ cost[..., None])[..., 0],
+    )
+
+
+def products(x: Array) -> Array:
+    """ψ(x) = (x_k x_l for k ≤ l; 1).
+
+    Parameters
+    ----------
+    x : array, shape [..., n, M]
+
+    Returns
+    -------
+    array, shape [..., p, M]
+    """
+    pairs = _pairs(x.shape[-2])
+    psi = np.empty((*x.shape[:-2], len(pairs) + 1, x.shape[-1]))
+    for place, (k, l) in enumerate(pairs):  # noqa: E741 (k ≤ l, as on paper)
+        np.multiply(x[..., k, :], x[..., l, :], out=psi[..., place, :])
+    psi[..., -1, :] = 1.0
+    return psi
+
+
+def lift(K: Array) -> Array:
+    """The matrix of φ(x, Kx) = lift(K) ψ(x).
+
+    Parameters
+    ----------
+    K : array, shape [..., m, n]
+
+    Returns
+    -------
+    array, shape [..., d, p]
+    """
+    n = K.shape[-1]
+    L = np.concatenate([np.broadcast_to(np.eye(n), (*K.shape[:-2], n, n)), K], axis=-2)
+    i, j = np.transpose(_pairs(L.shape[-2]))
+    k, l = np.transpose(_pairs(n))  # noqa: E741
+    left, right = L[..., i, :], L[..., j, :]
+    T = np.zeros((*K.shape[:-2], len(i) + 1, len(k) + 1))
+    T[..., -1, -1] = 1.0
+    square = T[..., :-1, :-1]
+    square += left[..., k] * right[..., l]
+    square += left[..., l] * right[..., k] * (k != l)  # x'_k x'_l comes in both orders
+    return T * _twice(L.shape[-2])[:, None]
+
+
+def solve(lqr: LQR, sums: Moments, K: Array) -> Critic:
+    """LSTDQ's linear system (G − γ C lift(K)') θ = b, its features scaled alike.
+
+    Parameters
+    ----------
+    lqr : LQR
+    sums : Moments
+    K : array, shape [..., m, n]
+
+    Returns
+    -------
+    Critic
+    """
+    A, b = _system(lqr, sums, K)
+    d = b.shape[-1]
+    size = np.sqrt(np.diagonal(sums.G, axis1=-2, axis2=-1)[..., :d])
+    D = 1.0 / np.where(size > 0.0, size, 1.0)
+    scales = D[..., :, None] * D[..., None, :]
+    rank, condition = _rank(scales * sums.G[..., :d, :d])
+    theta = D * _solved(scales * A, D * b, np.isfinite(condition))
+    lead, width = theta.shape[:-1], lqr.n + lqr.m
+    pairs = width * (width + 1) // 2
+    return Critic(
+        _symmetric(theta[..., :pairs], width),
+        theta[..., pairs] if d > pairs else np.zeros(lead),
+        np.broadcast_to(rank, lead),
+        np.broadcast_to(condition, lead),
+    )
+
+
+def _columns(lqr: LQR, rows: Transitions) -> tuple[Array, Array, Array, Flags]:
+    """Checked z [..., n+m, M], cost, x' [..., n, M], and which rows count."""
+    checked, used = usable(rows)
+    x, u, cost, x_next = checked
+    if (x.shape[-1], u.shape[-1]) != (lqr.n, lqr.m):
+        found = (x.shape[-1], u.shape[-1])
+        raise _validate.error("transitions", f"(n, m) = ({lqr.n}, {lqr.m})", found)
+    return np.concatenate([x.mT, u.mT], axis=-2), cost, x_next.mT, used
+
+
+def _system(lqr: LQR, sums: Moments, K: Array) -> tuple[Array, Array]:
+    """G − γ C lift(K)' and b; at γ = 1 without the constant, which cancels there."""
+    kept = slice(None) if lqr.gamma < 1.0 else slice(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        A = sums.G - lqr.gamma * sums.C @ lift(K).mT
+    return A[..., kept, kept], sums.b[..., kept]
+
+
+@functools.cache
+def _pairs(size: int) -> tuple[tuple[int, int], ...]:
+    """(i, j) with i ≤ j, row by row."""
+    return tuple(itertools.combinations_with_replacement(range(size), 2))
+
+
+def _twice(size: int) -> Array:
+    """φ(z) over ψ(z): 2 where i < j, since Θ_ij and Θ_ji are one unknown; else 1."""
+    return np.array([2.0 - (i == j) for i, j in _pairs(size)] + [1.0])
+
+
+def _rank(gram: Array) -> tuple[NDArray[np.int64], Array]:
+    """Rank and condition of features from their Gram matrix."""
+    values = np.linalg.eigvalsh(gram)
+    largest, smallest = values[..., -1], values[..., 0]
+    rank = (values > _NEGLIGIBLE * largest[..., None]).sum(axis=-1)
+    known = smallest > _NEGLIGIBLE * largest
+    ratio = np.divide(largest, smallest, out=np.full(rank.shape, np.inf), where=known)
+    return rank, np.sqrt(ratio)
+
+
+def _solved(A: Array, b: Array, determined: Flags) -> Array:
+    """θ where the data determine it, the least-norm solution elsewhere."""
+    lead = np.broadcast_shapes(A.shape[:-2], b.shape[:-1])
+    A, b = (
+        np.broadcast_to(A, (*lead, *A.shape[-2:])),
+        np.broadcast_to(b, (*lead, b.shape[-1])),
+    )
+    finite = np.isfinite(A).all(axis=(-2, -1))
+    full = finite & determined
+    theta = np.full(b.shape, np.nan)  # of a gain whose square leaves the floats
+    try:
+        theta[full] = np.linalg.solve(A[full], b[full][..., None])[..., 0]
+    except np.linalg.LinAlgError:  # γ λ_i λ_j = 1 to the last bit
+        full = np.zeros_like(full)
+    rest = finite & ~full
+    inverse = np.linalg.pinv(A[rest], rtol=_NEGLIGIBLE)
+    theta[rest] = (inverse @ b[rest][..., None])[..., 0]
+    return theta
+
+
+def _symmetric(upper: Array, size: int) -> Array:
+    """The symmetric matrix with the given entries on and above its diagonal."""
+    Theta = np.empty((*upper.shape[:-1], size, size))
+    i, j = np.transpose(_pairs(size))
+    Theta[..., i, j] = Theta[..., j, i] = upper
+    return Theta

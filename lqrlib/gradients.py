@@ -1,0 +1,419 @@
+r"""Policy gradients from data: the sampled expressions, one function each.
+
+Likelihood-ratio estimates ("the Gaussian hack") speak of the Gaussian policy N(Kx, Σ)
+and of T steps. The deterministic policy gradient speaks of u = Kx, with a critic. In
+both the data may come from other policies. With S_t = Σ_{s≤t} ∇_K log π(u_s|x_s) and
+w_t the weight of the first t + 1 steps, a likelihood-ratio estimate is a mean over
+trajectories of Σ_t credit_t S_t; the estimates differ in their credit.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lqrlib import _validate
+from lqrlib._validate import Array
+from lqrlib.critic import Critic, feature_count, linearised
+from lqrlib.policy import GaussianPolicy
+from lqrlib.problem import LQR
+from lqrlib.rollout import Trajectories
+from lqrlib.weights import effective_sample_size, log_weights, residual, running_sum
+
+_TINY, _HUGE = np.finfo(np.float64).tiny, np.finfo(np.float64).max
+_overflow_is_data = np.errstate(over="ignore", invalid="ignore")
+
+
+class GradientEstimate(NamedTuple):
+    """A sampled gradient in K, with its own estimate of its error.
+
+    Parameters
+    ----------
+    gradient : array, shape [..., m, n]
+        nan where trajectories of an unstable gain left the floats.
+    standard_error : array, shape [..., m, n]
+        Over trajectories; linearised where the estimate is no plain mean of them. It
+        knows only what was drawn: where weights have no second moment it is mostly
+        too small.
+    effective_sample_size : array, shape [...]
+        Of the weights of whole trajectories; N where there are no weights.
+    """
+
+    gradient: Array
+    standard_error: Array
+    effective_sample_size: Array
+
+
+class Weighted(NamedTuple):
+    """Trajectories as they lie in memory, with weights: what the hack sums over.
+
+    Parameters
+    ----------
+    x : array, shape [..., T, n, N]
+    u : array, shape [..., T, m, N]
+    cost : array, shape [..., T, N]
+        Discounted.
+    w : array, shape [..., T, N]
+        Weight of the first t + 1 steps; 0 leaves a trajectory out.
+    """
+
+    x: Array
+    u: Array
+    cost: Array
+    w: Array
+
+
+@_overflow_is_data
+def trajectory_is(
+    lqr: LQR, data: Trajectories, K: ArrayLike, *, cov: ArrayLike
+) -> GradientEstimate:
+    """Mean over trajectories of w_{T−1} (Σ_t γᵗ c_t) S_{T−1}.
+
+    Parameters
+    ----------
+    lqr : LQR
+        Gives γ and the sizes.
+    data : Trajectories
+        Made by a Gaussian policy.
+    K : array, shape [..., m, n]
+    cov : float or array, shape [..., m, m]
+        Covariance Σ ≻ 0 of the policy N(Kx, Σ) whose gradient is wanted.
+
+    Returns
+    -------
+    GradientEstimate
+        Its mean is the gradient of the cost of T steps.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape or entry, or the data's policy no density.
+
+    Notes
+    -----
+    Williams (1992), REINFORCE, with the weight of the whole trajectory.
+    """
+    policy, part, log_w = _weighted(lqr, data, K, cov)
+    credit = np.zeros(part.w.shape)
+    credit[..., -1, :] = part.w[..., -1, :] * part.cost.sum(axis=-2)
+    return _mean(score_terms(part, policy.K, policy.cov, credit), log_w)
+
+
+@_overflow_is_data
+def per_decision_is(
+    lqr: LQR,
+    data: Trajectories,
+    K: ArrayLike,
+    *,
+    cov: ArrayLike,
+    time_baseline: bool = False,
+) -> GradientEstimate:
+    """Mean over trajectories of Σ_t γᵗ w_t c_t S_t: a cost needs no later weight.
+
+    Parameters
+    ----------
+    lqr : LQR
+        Gives γ and the sizes.
+    data : Trajectories
+        Made by a Gaussian policy.
+    K : array, shape [..., m, n]
+    cov : float or array, shape [..., m, m]
+        Covariance Σ ≻ 0 of the policy N(Kx, Σ) whose gradient is wanted.
+    time_baseline : bool
+        Subtract from c_t its weighted mean over trajectories, Σ w_t c_t / Σ w_t.
+
+    Returns
+    -------
+    GradientEstimate
+        Its mean is the gradient of the cost of T steps; with the baseline, up to a
+        term of order 1/N.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape or entry, or the data's policy no density.
+
+    Notes
+    -----
+    Precup, Sutton & Singh (2000), "Eligibility traces for off-policy policy
+    evaluation", for the weights.
+    """
+    policy, part, log_w = _weighted(lqr, data, K, cov)
+    baseline = mean_cost([part]) if time_baseline else 0.0
+    credit = part.w * (part.cost - baseline)
+    return _mean(score_terms(part, policy.K, policy.cov, credit), log_w)
+
+
+@_overflow_is_data
+def self_normalised_is(
+    lqr: LQR, data: Trajectories, K: ArrayLike, *, cov: ArrayLike
+) -> GradientEstimate:
+    """`per_decision_is` with each w_t divided by its mean over trajectories.
+
+    Parameters
+    ----------
+    lqr : LQR
+        Gives γ and the sizes.
+    data : Trajectories
+        Made by a Gaussian policy.
+    K : array, shape [..., m, n]
+    cov : float or array, shape [..., m, m]
+        Covariance Σ ≻ 0 of the policy N(Kx, Σ) whose gradient is wanted.
+
+    Returns
+    -------
+    GradientEstimate
+        Biased, by a term of order 1/N as long as the weights have a second moment;
+        no weight exceeds N, whatever the gain.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape or entry, or the data's policy no density.
+
+    Notes
+    -----
+    Precup, Sutton & Singh (2000): weighted per-decision importance sampling.
+    """
+    policy, part, log_w = _weighted(lqr, data, K, cov)
+    relative = np.exp(log_w.mT - np.maximum(log_w.mT.max(-1, keepdims=True), -_HUGE))
+    part = part._replace(
+        w=relative / np.maximum(relative.mean(-1, keepdims=True), _TINY)
+    )
+    credit = part.w * part.cost
+    terms = score_terms(part, policy.K, policy.cov, credit)
+    return _mean(terms, log_w, _moved_by_weights(part, policy, credit))
+
+
+@_overflow_is_data
+def dpg(
+    lqr: LQR,
+    data: Trajectories,
+    K: ArrayLike,
+    *,
+    cov: ArrayLike | None = None,  # noqa: ARG001
+    critic: Critic | None = None,
+) -> GradientEstimate:
+    """2 Ê_K X̂_β: the off-policy deterministic policy gradient, without weights.
+
+    Ê_K = Θ̂_uu K + Θ̂_ux, and X̂_β is the discounted second moment of the data's states.
+
+    Parameters
+    ----------
+    lqr : LQR
+        Gives γ and the sizes.
+    data : Trajectories
+        Made by any policies.
+    K : array, shape [..., m, n]
+    cov : float or array, shape [..., m, m], optional
+        Accepted and not used, so that expressions are alike: this is about u = Kx.
+    critic : Critic, optional
+        Taken as known; by default LSTDQ on the same data, whose error is counted.
+
+    Returns
+    -------
+    GradientEstimate
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape or entry, or the data do not determine Θ.
+
+    Notes
+    -----
+    Silver et al. (2014), eq. (15), over the states of T steps.
+    """
+    gain = lqr.gain(K)
+    known, spread = _critic(lqr, data, gain, critic)
+    E, moved = known.gain_error(gain), _gain_error(spread, gain)
+    x = data.x[..., :-1, :] * np.sqrt(_discounts(lqr, data))[:, None]
+    moments = x.mT @ x
+    X = moments.mean(axis=-3)
+    by_states = E[..., None, :, :] @ (moments - X[..., None, :, :])
+    return _linear(2.0 * E @ X, 2.0 * (moved @ X[..., None, :, :] + by_states), data)
+
+
+@_overflow_is_data
+def natural_dpg(
+    lqr: LQR,
+    data: Trajectories,
+    K: ArrayLike,
+    *,
+    cov: ArrayLike | None = None,  # noqa: ARG001
+    critic: Critic | None = None,
+) -> GradientEstimate:
+    """2 Ê_K = 2 (Θ̂_uu K + Θ̂_ux): `dpg` with the state moment divided out.
+
+    Parameters
+    ----------
+    lqr : LQR
+        Gives γ and the sizes.
+    data : Trajectories
+        Made by any policies.
+    K : array, shape [..., m, n]
+    cov : float or array, shape [..., m, m], optional
+        Accepted and not used, so that expressions are alike: this is about u = Kx.
+    critic : Critic, optional
+        Taken as known; by default LSTDQ on the same data, whose error is counted.
+
+    Returns
+    -------
+    GradientEstimate
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape or entry, or the data do not determine Θ.
+
+    Notes
+    -----
+    Silver et al. (2014): the natural step of a compatible critic.
+    """
+    gain = lqr.gain(K)
+    known, spread = _critic(lqr, data, gain, critic)
+    return _linear(2.0 * known.gain_error(gain), 2.0 * _gain_error(spread, gain), data)
+
+
+@_overflow_is_data
+def gauss_newton_dpg(
+    lqr: LQR,
+    data: Trajectories,
+    K: ArrayLike,
+    *,
+    cov: ArrayLike | None = None,  # noqa: ARG001
+    critic: Critic | None = None,
+) -> GradientEstimate:
+    """Θ̂_uu⁻¹ (Θ̂_uu K + Θ̂_ux): a full step along it is policy iteration.
+
+    Parameters
+    ----------
+    lqr : LQR
+        Gives γ and the sizes.
+    data : Trajectories
+        Made by any policies.
+    K : array, shape [..., m, n]
+    cov : float or array, shape [..., m, m], optional
+        Accepted and not used, so that expressions are alike: this is about u = Kx.
+    critic : Critic, optional
+        Taken as known; by default LSTDQ on the same data, whose error is counted.
+
+    Returns
+    -------
+    GradientEstimate
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape or entry, or the data do not determine Θ.
+
+    Notes
+    -----
+    K − η Θ̂_uu⁻¹Ê_K is damped least-squares policy iteration: Bradtke (1993); Lagoudakis
+    & Parr (2003), "Least-squares policy iteration".
+    """
+    gain = lqr.gain(K)
+    known, spread = _critic(lqr, data, gain, critic)
+    step, curvature = known.gauss_newton(gain), known.Theta[..., lqr.n :, lqr.n :]
+    # d(Θ_uu⁻¹ E_K) = Θ_uu⁻¹ (dΘ_uu (K − step) + dΘ_ux): an error at the improved gain.
+    moved = _gain_error(spread, gain - step)
+    return _linear(step, np.linalg.solve(curvature[..., None, :, :], moved), data)
+
+
+def mean_cost(parts: Sequence[Weighted]) -> Array:
+    """The time baseline Σ w_t γᵗc_t / Σ w_t, over all trajectories of all parts.
+
+    Parameters
+    ----------
+    parts : sequence of Weighted
+
+    Returns
+    -------
+    array, shape [..., T, 1]
+    """
+    cost = sum((part.w * part.cost).sum(axis=-1) for part in parts)
+    weight = sum(part.w.sum(axis=-1) for part in parts)
+    return (cost / np.maximum(weight, _TINY))[..., None]
+
+
+def score_terms(part: Weighted, K: Array, cov: Array, credit: Array) -> Array:
+    """Σ_t credit_t S_t of each trajectory.
+
+    Parameters
+    ----------
+    part : Weighted
+    K : array, shape [..., m, n]
+    cov : array, shape [..., m, m]
+    credit : array, shape [..., T, N]
+
+    Returns
+    -------
+    array, shape [..., m, n, N]
+    """
+    # The score at s is paid for by every credit from s on: one sum over steps.
+    to_go = running_sum(credit[..., ::-1, :])[..., ::-1, :]
+    e = residual(K[..., None], part.x, part.u)
+    total = np.einsum("...ti,...tmi,...tni->...mni", to_go, e, part.x)
+    return np.einsum("...km,...mni->...kni", np.linalg.inv(cov), total)
+
+
+def _weighted(
+    lqr: LQR, data: Trajectories, K: ArrayLike, cov: ArrayLike
+) -> tuple[GaussianPolicy, Weighted, Array]:
+    policy = GaussianPolicy(lqr.gain(K), cov)
+    log_w = log_weights(data, policy)
+    x, u = np.moveaxis(data.x[..., :-1, :], -3, -1), np.moveaxis(data.u, -3, -1)
+    cost = (data.cost * _discounts(lqr, data)).mT
+    return policy, Weighted(x, u, cost, np.exp(log_w).mT), log_w
+
+
+def _discounts(lqr: LQR, data: Trajectories) -> Array:
+    return lqr.gamma ** np.arange(data.cost.shape[-1])
+
+
+def _moved_by_weights(part: Weighted, policy: GaussianPolicy, credit: Array) -> Array:
+    """What a trajectory's weight takes from the means of each t, [..., m, n, N]."""
+    e = residual(policy.K[..., None], part.x, part.u)
+    sums = np.cumsum(np.einsum("...tmi,...tni->...tmni", e, part.x), axis=-4)
+    means = np.einsum("...ti,...tmni->...tmn", credit, sums) / credit.shape[-1]
+    whitened = np.linalg.solve(policy.cov[..., None, :, :], means)
+    return np.einsum("...ti,...tmn->...mni", part.w, whitened)
+
+
+def _mean(terms: Array, log_w: Array, shift: Array | float = 0.0) -> GradientEstimate:
+    """The mean over trajectories; its error is that of a mean of terms − shift."""
+    gradient = terms.mean(axis=-1)
+    N = terms.shape[-1]
+    error = (terms - shift).std(axis=-1, ddof=1) / np.sqrt(N)
+    lost = ~np.isfinite(gradient)
+    size = effective_sample_size(log_w[..., -1])
+    return GradientEstimate(
+        np.where(lost, np.nan, gradient), np.where(lost, np.nan, error), size
+    )
+
+
+def _critic(
+    lqr: LQR, data: Trajectories, K: Array, critic: Critic | None
+) -> tuple[Critic, Array]:
+    """The critic, and how each trajectory moves it, [..., N, n+m, n+m]."""
+    if critic is not None:
+        return critic, np.zeros((1, *critic.Theta.shape[-2:]))
+    found, moved = linearised(lqr, data, K)
+    if not found.determined.all():
+        wanted = f"features of rank {feature_count(lqr)} (more noise, or other gains)"
+        raise _validate.error("data", wanted, f"rank {found.rank.min()}")
+    return found, moved
+
+
+def _gain_error(Theta: Array, K: Array) -> Array:
+    """Θ_uu K + Θ_ux of one Θ for each trajectory, [..., N, m, n]."""
+    n = K.shape[-1]
+    return Theta[..., n:, n:] @ K[..., None, :, :] + Theta[..., n:, :n]
+
+
+def _linear(gradient: Array, moved: Array, data: Trajectories) -> GradientEstimate:
+    """An estimate whose error is the mean over trajectories of ``moved``."""
+    N = data.cost.shape[-2]
+    error = np.sqrt(np.square(moved).sum(axis=-3)) / N
+    error = np.broadcast_to(error, gradient.shape)
+    return GradientEstimate(gradient, error, np.full(gradient.shape[:-2], float(N)))

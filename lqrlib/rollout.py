@@ -1,0 +1,369 @@
+r"""Data: trajectories of a linear world under a policy, and the transitions in them.
+
+A trajectory x_0, u_0, x_1, …, u_{T−1}, x_T obeys u_t = K x_t + L_Σ ξ_t and
+x_{t+1} = A x_t + B u_t + L_W ζ_t, where L_Σ L_Σ' = Σ, L_W L_W' = W, and the rows
+(ξ_t, ζ_t) of the *noise* are standard normal. Given the same noise and starts, data of
+different gains, covariances and models can be compared sample by sample.
+
+What is returned has samples as rows: views on memory ordered (T, n+m, N).
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lqrlib import _steps, _validate
+from lqrlib._validate import Array, Flags
+from lqrlib.policy import GaussianPolicy, LinearPolicy
+from lqrlib.problem import LQR
+
+Policy = LinearPolicy | GaussianPolicy
+
+# Fits multiply up to four entries of a row; beyond this the product leaves the floats.
+_LARGEST = 1e60
+
+
+class Trajectories(NamedTuple):
+    """N trajectories of T steps, and the policy that made each of them.
+
+    Parameters
+    ----------
+    x : array, shape [..., N, T+1, n]
+        States, the last one included.
+    u : array, shape [..., N, T, m]
+        Actions.
+    cost : array, shape [..., N, T]
+        Stage costs x'Qx + u'Ru; inf where too large for a float.
+    diverged : array of bool, shape [..., N]
+        Whether the cost became infinite; the states may then be infinite, too.
+    policy : LinearPolicy or GaussianPolicy
+        Leading axes of its K broadcast against [..., N]: none for one policy, N
+        for one policy a trajectory.
+    """
+
+    x: Array
+    u: Array
+    cost: Array
+    diverged: Flags
+    policy: Policy
+
+
+class Transitions(NamedTuple):
+    """M single steps (x, u, cost, x').
+
+    Parameters
+    ----------
+    x : array, shape [..., M, n]
+    u : array, shape [..., M, m]
+    cost : array, shape [..., M]
+    x_next : array, shape [..., M, n]
+    """
+
+    x: Array
+    u: Array
+    cost: Array
+    x_next: Array
+
+
+def rollout(
+    dynamics: LQR,
+    policy: Policy,
+    n_trajectories: int,
+    horizon: int,
+    rng: np.random.Generator,
+    *,
+    x0: ArrayLike | None = None,
+    noise: ArrayLike | None = None,
+) -> Trajectories:
+    """Let a policy act in a world: u_t ~ π(x_t), x_{t+1} = A x_t + B u_t + w_t.
+
+    Parameters
+    ----------
+    dynamics : LQR
+        The world, or a fitted model with the known cost (`LinearModel.problem`).
+    policy : LinearPolicy or GaussianPolicy
+        With leading axes […]: a batch of policies, each with its own starts and noise
+        unless they are given.
+    n_trajectories, horizon : int
+        N and T.
+    rng : numpy.random.Generator
+    x0 : array, shape [..., N, n], optional
+        Initial states; drawn from N(0, X0) if not given.
+    noise : array, shape [..., N, T, m+n], optional
+        Standard normals; the first m of a row move the action, the n after them the
+        state. Drawn if not given. `draw_noise` lays them out for speed.
+
+    Returns
+    -------
+    Trajectories
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape, type or entry, by name.
+    """
+    N = _validate.count("n_trajectories", n_trajectories)
+    T = _validate.count("horizon", horizon)
+    rng = _validate.generator("rng", rng)
+    K, cov = _gain_and_covariance(dynamics, policy)
+    width = dynamics.n + dynamics.m
+    lead = np.broadcast_shapes(K.shape[:-2], cov.shape[:-2])
+    if x0 is not None:
+        x0 = _validate.view("x0", x0, (N, dynamics.n), lead)
+        lead = np.broadcast_shapes(lead, x0.shape[:-2])
+    if noise is not None:
+        noise = _validate.view("noise", noise, (N, T, width), lead)
+        lead = np.broadcast_shapes(lead, noise.shape[:-3])
+    starts = draw_starts(dynamics, N, rng, lead) if x0 is None else x0
+    blocks = _fresh(rng, (*lead, width, N)) if noise is None else blocks_of(noise)
+    z, cost = _steps.simulate(
+        _steps.step_matrix(
+            dynamics.A, dynamics.B, _steps.root(dynamics.W), K, _steps.root(cov)
+        ),
+        stage_matrix(dynamics),
+        np.broadcast_to(starts, (*lead, N, dynamics.n)),
+        blocks,
+        T,
+    )
+    return packed(z, cost, dynamics.n, _by_trajectory(policy))
+
+
+def draw_starts(
+    lqr: LQR, n_trajectories: int, rng: np.random.Generator, lead: Sequence[int] = ()
+) -> Array:
+    """Initial states x₀ ~ N(0, X0).
+
+    Parameters
+    ----------
+    lqr : LQR
+    n_trajectories : int
+    rng : numpy.random.Generator
+    lead : sequence of int
+        Leading axes, each with its own draw.
+
+    Returns
+    -------
+    array, shape [*lead, N, n]
+    """
+    normals = rng.standard_normal((*lead, n_trajectories, lqr.n))
+    return normals @ _steps.root(lqr.X0).T
+
+
+def draw_noise(
+    n_trajectories: int, horizon: int, width: int, rng: np.random.Generator
+) -> Array:
+    """Standard normals for `rollout`, laid out in memory as the rollout reads them.
+
+    Parameters
+    ----------
+    n_trajectories, horizon : int
+    width : int
+        m + n.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    array, shape [N, T, m+n]
+        A view on memory ordered (T, m+n, N).
+    """
+    return np.moveaxis(rng.standard_normal((horizon, width, n_trajectories)), -1, 0)
+
+
+def blocks_of(noise: Array) -> Iterator[Array]:
+    """Given noise, step by step.
+
+    Parameters
+    ----------
+    noise : array, shape [..., N, T, m+n]
+
+    Yields
+    ------
+    array, shape [..., m+n, N]
+    """
+    return (noise[..., :, t, :].mT for t in range(noise.shape[-2]))
+
+
+def packed(z: Array, cost: Array, n: int, policy: Policy) -> Trajectories:
+    """What `lqrlib._steps.simulate` returns, as trajectories with samples as rows.
+
+    Parameters
+    ----------
+    z : array, shape [..., T+1, n+m, N]
+    cost : array, shape [..., T, N]
+    n : int
+    policy : LinearPolicy or GaussianPolicy
+
+    Returns
+    -------
+    Trajectories
+        Views.
+    """
+    rows = np.moveaxis(z, -1, -3)
+    with np.errstate(over="ignore"):
+        diverged = ~np.isfinite(cost.sum(axis=-2))
+    return Trajectories(rows[..., :n], rows[..., :-1, n:], cost.mT, diverged, policy)
+
+
+def concatenate(parts: Sequence[Trajectories]) -> Trajectories:
+    """Trajectories of one length side by side; each keeps the policy that made it.
+
+    Parameters
+    ----------
+    parts : sequence of Trajectories
+        Equal in all axes but N; all by Gaussian or all by deterministic policies.
+
+    Returns
+    -------
+    Trajectories
+
+    Raises
+    ------
+    ValueError
+        If there is none, sizes differ, or some policies have a density and some not.
+    """
+    if not parts:
+        raise _validate.error("parts", "at least one set of trajectories", "none")
+    sizes = {(p.u.shape[:-3], *p.u.shape[-2:], p.x.shape[-1]) for p in parts}
+    if len(sizes) > 1:
+        raise _validate.error("parts", "equal T, n, m and leading axes", sizes)
+    return Trajectories(
+        _joined([part.x for part in parts], -3),
+        _joined([part.u for part in parts], -3),
+        _joined([part.cost for part in parts], -2),
+        _joined([part.diverged for part in parts], -1),
+        _joined_policy(parts),
+    )
+
+
+def transitions(trajectories: Trajectories) -> Transitions:
+    """Every step of every trajectory as one row, trajectory after trajectory.
+
+    Parameters
+    ----------
+    trajectories : Trajectories
+
+    Returns
+    -------
+    Transitions
+        With M = N T.
+    """
+    x, u, cost = trajectories.x, trajectories.u, trajectories.cost
+    rows = (*cost.shape[:-2], -1)
+    return Transitions(
+        x[..., :-1, :].reshape(*rows, x.shape[-1]),
+        u.reshape(*rows, u.shape[-1]),
+        cost.reshape(rows),
+        x[..., 1:, :].reshape(*rows, x.shape[-1]),
+    )
+
+
+def usable(transitions: Transitions) -> tuple[Transitions, Flags]:
+    """The rows that can be computed with; the others, of diverged trajectories, as 0.
+
+    Parameters
+    ----------
+    transitions : Transitions
+
+    Returns
+    -------
+    transitions : Transitions
+        Checked, with rows of zeros where an entry exceeds 10⁶⁰ or is not finite.
+    used : array of bool, shape [..., M]
+        Which rows were kept.
+
+    Raises
+    ------
+    ValueError
+        If the parts do not fit together.
+    """
+    x, u, cost, x_next = (
+        _validate.rows(f"transitions.{name}", part, core)
+        for name, part, core in zip(
+            Transitions._fields, transitions, (2, 2, 1, 2), strict=True
+        )
+    )
+    parts = {"u": u[..., 0], "cost": cost, "x_next": x_next[..., 0]}
+    for name, part in parts.items():
+        if part.shape != x.shape[:-1]:
+            raise _validate.error(
+                f"transitions.{name}", f"one row for each of x {x.shape}", part.shape
+            )
+    used = np.ones(cost.shape, dtype=bool)
+    for part in (x, u, cost[..., None], x_next):
+        used &= (np.abs(part) < _LARGEST).all(axis=-1)
+    if not used.all():
+        keep = used[..., None]
+        x, u, x_next = (np.where(keep, part, 0.0) for part in (x, u, x_next))
+        cost = np.where(used, cost, 0.0)
+    return Transitions(x, u, cost, x_next), used
+
+
+def stage_matrix(lqr: LQR) -> Array:
+    """blockdiag(Q, R), the matrix of the stage cost in z = (x, u).
+
+    Parameters
+    ----------
+    lqr : LQR
+
+    Returns
+    -------
+    array, shape [n+m, n+m]
+    """
+    stage = np.zeros((lqr.n + lqr.m, lqr.n + lqr.m))
+    stage[: lqr.n, : lqr.n], stage[lqr.n :, lqr.n :] = lqr.Q, lqr.R
+    return stage
+
+
+def _fresh(rng: np.random.Generator, shape: tuple[int, ...]) -> Iterator[Array]:
+    """New normals at every step, in the same memory."""
+    block = np.empty(shape)
+    while True:
+        yield rng.standard_normal(out=block)
+
+
+def _gain_and_covariance(dynamics: LQR, policy: Policy) -> tuple[Array, Array]:
+    _validate.instance("dynamics", dynamics, LQR)
+    _validate.instance("policy", policy, LinearPolicy, GaussianPolicy)
+    if policy.K.shape[-2:] != (dynamics.m, dynamics.n):
+        wanted = f"a gain of shape (…, {dynamics.m}, {dynamics.n})"
+        raise _validate.error("policy", wanted, policy.K.shape)
+    deterministic = np.zeros((dynamics.m, dynamics.m))
+    return policy.K, getattr(policy, "cov", deterministic)
+
+
+def _by_trajectory(policy: Policy) -> Policy:
+    """The policy with an axis for its trajectories, where it has leading axes."""
+
+    def spread(M: Array) -> Array:
+        return M[..., None, :, :] if M.ndim > 2 else M
+
+    if isinstance(policy, LinearPolicy):
+        return LinearPolicy(spread(policy.K))
+    return GaussianPolicy(spread(policy.K), spread(policy.cov))
+
+
+def _joined(pieces: Sequence[NDArray[Any]], axis: int) -> NDArray[Any]:
+    """Joined along N, and laid out alike: N last in memory."""
+    last = [np.moveaxis(piece, axis, -1) for piece in pieces]
+    return np.moveaxis(np.concatenate(last, axis=-1), -1, axis)
+
+
+def _joined_policy(parts: Sequence[Trajectories]) -> Policy:
+    kinds = {type(part.policy) for part in parts}
+    if len(kinds) > 1:
+        names = sorted(kind.__name__ for kind in kinds)
+        raise _validate.error("parts", "policies of one kind", names)
+
+    def each(name: str) -> Array:
+        matrices = [getattr(part.policy, name) for part in parts]
+        spread = [
+            np.broadcast_to(M, (*part.cost.shape[:-1], *M.shape[-2:]))
+            for M, part in zip(matrices, parts, strict=True)
+        ]
+        return np.concatenate(spread, axis=-3)
+
+    if kinds == {LinearPolicy}:
+        return LinearPolicy(each("K"))
+    return GaussianPolicy(each("K"), each("cov"))

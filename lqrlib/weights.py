@@ -1,0 +1,152 @@
+"""Importance weights: how much likelier one policy makes data that another one made.
+
+The weight of the first t + 1 steps of a trajectory is the product of the ratios
+π(u_s | x_s) / π_b(u_s | x_s) for s ≤ t: the world's own probabilities cancel. Weights
+are kept as logarithms, since products of many ratios leave the floats.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lqrlib import _validate
+from lqrlib._validate import Array
+from lqrlib.policy import GaussianPolicy
+from lqrlib.rollout import Trajectories
+
+
+def log_weights(trajectories: Trajectories, policy: GaussianPolicy) -> Array:
+    """log Π_{s≤t} π(u_s|x_s) / π_b(u_s|x_s), for every trajectory and every t.
+
+    Parameters
+    ----------
+    trajectories : Trajectories
+        Made by a policy with a density, π_b.
+    policy : GaussianPolicy
+        The policy π that the data shall speak of; leading axes of its K broadcast
+        against those of the trajectories, which end before N.
+
+    Returns
+    -------
+    array, shape [..., N, T]
+        The last column holds the weights of whole trajectories; −inf where the
+        states of a diverged trajectory are infinite.
+
+    Raises
+    ------
+    ValueError
+        If either policy has no density: then the ratio does not exist.
+    """
+    made_by = trajectories.policy
+    if not isinstance(policy, GaussianPolicy):
+        raise _no_density("policy", policy)
+    if not isinstance(made_by, GaussianPolicy):
+        raise _no_density("trajectories", made_by)
+    x = np.moveaxis(trajectories.x[..., :-1, :], -3, -1)
+    u = np.moveaxis(trajectories.u, -3, -1)
+    target = policy.K[..., None], policy.cov[..., None]
+    behaviour = trajectories_last(made_by.K), trajectories_last(made_by.cov)
+    with np.errstate(over="ignore", invalid="ignore"):
+        ratio = log_density(*target, x, u) - log_density(*behaviour, x, u)
+        ratio[np.isnan(ratio)] = -np.inf
+        return running_sum(ratio).mT
+
+
+def effective_sample_size(log_w: ArrayLike) -> Array:
+    """(Σ w)² / Σ w²: how many equal weights are worth as much, from 1 to N.
+
+    Parameters
+    ----------
+    log_w : array, shape [..., N]
+        Logarithms of weights, −inf for a weight of 0; only differences matter.
+
+    Returns
+    -------
+    array, shape [...]
+        0 where all weights are 0.
+
+    Raises
+    ------
+    ValueError
+        If log_w has no axis, or holds nan or +inf.
+
+    Notes
+    -----
+    Kong (1992), "A note on importance sampling using standardized weights".
+    """
+    logs = _validate.logarithms("log_w", log_w)
+    w = np.exp(logs - np.maximum(logs.max(axis=-1, keepdims=True), -1e300))
+    total = w.sum(axis=-1)
+    return total**2 / np.maximum((w * w).sum(axis=-1), np.finfo(float).tiny)
+
+
+def trajectories_last(matrices: Array) -> Array:
+    """[..., N, m, n] or [m, n] as [..., m, n, N] or [m, n, 1]: as data lies in memory.
+
+    Parameters
+    ----------
+    matrices : array, shape [..., m, n]
+
+    Returns
+    -------
+    array, shape [..., m, n, N] or [m, n, 1]
+    """
+    return matrices[..., None] if matrices.ndim == 2 else np.moveaxis(matrices, -3, -1)
+
+
+def residual(K: Array, x: Array, u: Array) -> Array:
+    """u − K x, with trajectories last.
+
+    Parameters
+    ----------
+    K : array, shape [..., m, n, N] or [..., m, n, 1]
+    x : array, shape [..., T, n, N]
+    u : array, shape [..., T, m, N]
+
+    Returns
+    -------
+    array, shape [..., T, m, N]
+    """
+    return u - np.einsum("...mni,...tni->...tmi", K, x)
+
+
+def running_sum(steps: Array) -> Array:
+    """Σ_{s≤t} over the steps, as whole rows: cumsum walks memory the slow way.
+
+    Parameters
+    ----------
+    steps : array, shape [..., T, N]
+
+    Returns
+    -------
+    array, shape [..., T, N]
+    """
+    total = steps.copy()
+    for t in range(1, steps.shape[-2]):
+        total[..., t, :] += total[..., t - 1, :]
+    return total
+
+
+def log_density(K: Array, cov: Array, x: Array, u: Array) -> Array:
+    """log N(u; Kx, Σ) up to its constant −½ m log 2π, with trajectories last.
+
+    Parameters
+    ----------
+    K : array, shape [..., m, n, N] or [..., m, n, 1]
+    cov : array, shape [..., m, m, N] or [..., m, m, 1]
+    x : array, shape [..., T, n, N]
+    u : array, shape [..., T, m, N]
+
+    Returns
+    -------
+    array, shape [..., T, N]
+    """
+    e = residual(K, x, u)
+    Sigma = np.moveaxis(cov, -1, -3)
+    precision = np.moveaxis(np.linalg.inv(Sigma), -3, -1)
+    log_det = np.linalg.slogdet(Sigma).logabsdet[..., None, :]
+    return -0.5 * (np.einsum("...mni,...tmi,...tni->...ti", precision, e, e) + log_det)
+
+
+def _no_density(name: str, policy: object) -> ValueError:
+    found = f"{type(policy).__name__}, which has no density"
+    return _validate.error(name, "a GaussianPolicy", found)
