@@ -481,13 +481,13 @@ def _chosen(each: Moments, mask: Array) -> Moments:
 
 def _model_moments(z: Array, cost: Array, mask: Array, n: int) -> Moments:
     """Sums over all steps of model rollouts; step by step, to stay in the cache."""
-    total: Moments | None = None
-    for t in range(cost.shape[-2]):
-        here = critic.moments(
-            z[..., t, :, :], cost[..., t, :], z[..., t + 1, :n, :], mask
-        )
-        total = here if total is None else Moments(*map(np.add, total, here))
-    assert total is not None
+    steps = (
+        critic.moments(z[..., t, :, :], cost[..., t, :], z[..., t + 1, :n, :], mask)
+        for t in range(cost.shape[-2])
+    )
+    total = next(steps)
+    for here in steps:
+        total = Moments(*map(np.add, total, here))
     return total
 
 

@@ -12,6 +12,7 @@ import lqrlib
 PACKAGE = Path(lqrlib.__file__).parent
 FLOORS = [
     {"_validate"},
+    {"_steps"},
     {"problem", "lyapunov", "history"},
     {"worlds", "exact", "policy", "finite_horizon"},
     {"rollout"},
