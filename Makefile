@@ -18,7 +18,7 @@ book: $(VENV)/book.stamp ## build the book into _build/html, with warnings as er
 
 chapter: $(VENV)/book.stamp ## run the cells of one chapter only: make chapter F=book/known_world.md
 	@test -f "$(F)" || { echo "Name a chapter: make chapter F=book/known_world.md"; exit 2; }
-	@LQRBOOK_CHAPTER="$(F)" $(BUILD) --path-output _build/chapter && \
+	@LQRBOOK_CHAPTER="$(F)" $(BIN)/jupyter-book build . --keep-going --path-output _build/chapter && \
 	echo "Open file://$(CURDIR)/_build/chapter/_build/html/$(basename $(F)).html"
 
 test: book $(VENV)/test.stamp ## build the book, then run every test: unit, property, book, browser

@@ -5,28 +5,68 @@ The world is linear, the cost quadratic, the policy u = Kx. Floors, from below:
 - `lqrlib.problem`, `lqrlib.lyapunov`, `lqrlib.history`: the problem, the one solver,
   the record of a descent;
 - `lqrlib.worlds`, `lqrlib.exact`, `lqrlib.policy`: named worlds, closed forms in K,
-  policies.
+  policies;
+- `lqrlib.rollout`: trajectories and transitions;
+- `lqrlib.weights`, `lqrlib.model`, `lqrlib.critic`: importance weights, the fitted
+  model, the fitted action value;
+- `lqrlib.gradients`: the sampled expressions;
+- `lqrlib.descent`: steps along any of them;
+- `lqrlib.mbpo`: the whole loop, alone and over a grid.
 
 `lqrlib.show` draws; it is imported on its own and needs matplotlib and ipywidgets.
 """
 
-from lqrlib import exact, history, lyapunov, policy, problem, worlds
+from lqrlib import (
+    critic,
+    descent,
+    exact,
+    gradients,
+    history,
+    lyapunov,
+    mbpo,
+    model,
+    policy,
+    problem,
+    rollout,
+    weights,
+    worlds,
+)
+from lqrlib.critic import Critic
+from lqrlib.gradients import GradientEstimate
 from lqrlib.history import History, Status
+from lqrlib.mbpo import MBPOHistory, MBPOSettings, SweepResult
+from lqrlib.model import LinearModel
 from lqrlib.policy import GaussianPolicy, LinearPolicy
 from lqrlib.problem import LQR
+from lqrlib.rollout import Trajectories, Transitions
 
 __version__ = "0.1.0"
 
 __all__ = [
     "LQR",
+    "Critic",
     "GaussianPolicy",
+    "GradientEstimate",
     "History",
+    "LinearModel",
     "LinearPolicy",
+    "MBPOHistory",
+    "MBPOSettings",
     "Status",
+    "SweepResult",
+    "Trajectories",
+    "Transitions",
+    "critic",
+    "descent",
     "exact",
+    "gradients",
     "history",
     "lyapunov",
+    "mbpo",
+    "model",
     "policy",
     "problem",
+    "rollout",
+    "weights",
     "worlds",
 ]

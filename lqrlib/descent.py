@@ -53,9 +53,14 @@ def descend(
     rule = step if callable(step) else _scaled(_validate.number("step", step))
     path, costs = [K], [exact.cost(lqr, K)]
     for _ in range(_validate.count("updates", updates)):
+        going = np.isfinite(costs[-1])
+        if not going.any():  # nothing moves any more: no gradient is asked for
+            path.append(K)
+            costs.append(costs[-1])
+            continue
         found = gradient(K)
         direction = found.gradient if isinstance(found, GradientEstimate) else found
-        K = moved(K, rule(np.asarray(direction)), np.isfinite(costs[-1]))
+        K = moved(K, rule(np.asarray(direction)), going)
         path.append(K)
         costs.append(exact.cost(lqr, K))
     optimum = float(exact.cost(lqr, exact.optimal_gain(lqr)))

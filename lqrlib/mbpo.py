@@ -431,21 +431,26 @@ def _hack(run: _Run) -> _Step:
     collected = log_density(lqr.gain(run.settings.K0)[..., None], cov[..., None], x, u)
     rule = of_length(run.settings.step_length)
 
-    def step(K: Array, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:
-        batch = _drawn(run, rng)
-        ratio = log_density(K[..., None], cov[..., None], x, u) - collected
-        w = np.exp(running_sum(ratio)) * batch.real[:, None, :]
-        real = Weighted(x, u, run.cost * discounts, w)
-        z, cost = _branched(run, K, batch)
-        x_m, u_m = z[..., :-1, :n, :], z[..., :-1, n:, :]
-        w_m = np.broadcast_to(batch.model[:, None, :], cost.shape)
-        model = Weighted(x_m, u_m, cost * discounts, w_m)
+    def gradient(c: slice, K: Array, z: Array, cost: Array, batch: _Batch) -> Array:
+        """Of one covariance: arrays that stay in the cache, and the same bits."""
+        log_w = log_density(K[..., None], cov[c, ..., None], x[c], u[c]) - collected[c]
+        w = np.exp(running_sum(log_w)) * batch.real[:, None, :]
+        real = Weighted(x[c], u[c], run.cost[c] * discounts, w)
+        w = np.broadcast_to(batch.model[:, None, :], cost.shape)
+        model = Weighted(z[..., :-1, :n, :], z[..., :-1, n:, :], cost * discounts, w)
         baseline = mean_cost([real, model])
         sums = [
-            score_terms(part, K, cov, part.w * (part.cost - baseline)).sum(axis=-1)
+            score_terms(part, K, cov[c], part.w * (part.cost - baseline)).sum(axis=-1)
             for part in (real, model)
         ]
-        return rule(sums[0] + sums[1]), np.array(0)
+        return sums[0] + sums[1]
+
+    def step(K: Array, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:
+        batch = _drawn(run, rng)
+        z, cost = _branched(run, K, batch)
+        each = [slice(c, c + 1) for c in range(len(cov))]
+        found = [gradient(c, K[c], z[c], cost[c], batch) for c in each]
+        return rule(np.concatenate(found)), np.array(0)
 
     return step
 

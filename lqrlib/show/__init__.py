@@ -7,22 +7,39 @@ from lqrlib.show.controls import Choice, Slider
 from lqrlib.show.explorer import Explorer
 from lqrlib.show.known_world import forecast, gain_explorer
 from lqrlib.show.landscape import gain_plane, landscape
+from lqrlib.show.puzzle import (
+    REGIONS,
+    excess,
+    learning_curve,
+    learning_figure,
+    puzzle_explorer,
+    quartiles,
+    region,
+)
 from lqrlib.show.scene import Panel
 from lqrlib.show.still import Still
-from lqrlib.show.style import COLOURS, band, figure, set_band
+from lqrlib.show.style import COLOURS, EXPRESSIONS, band, figure, set_band
 
 __all__ = [
     "COLOURS",
+    "EXPRESSIONS",
+    "REGIONS",
     "Choice",
     "Explorer",
     "Panel",
     "Slider",
     "Still",
     "band",
+    "excess",
     "figure",
     "forecast",
     "gain_explorer",
     "gain_plane",
     "landscape",
+    "learning_curve",
+    "learning_figure",
+    "puzzle_explorer",
+    "quartiles",
+    "region",
     "set_band",
 ]

@@ -71,20 +71,27 @@ class Choice:
         The options.
     default : str
         One of ``values``.
+    names : sequence of str, optional
+        What the reader sees for each value; by default the value.
 
     Raises
     ------
     ValueError
-        If ``default`` is not one of ``values``.
+        If ``default`` is not one of ``values``, or there is not a name for each.
     """
 
     name: str
     label: str
     values: Sequence[str]
     default: str
+    names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", tuple(self.values))
+        object.__setattr__(self, "names", tuple(self.names or self.values))
+        if len(self.names) != len(self.values):
+            wanted = f"{len(self.values)} names"
+            raise _validate.error(self.name, wanted, len(self.names))
         _check_default(self.name, self.values, self.default)
 
     def written(self) -> list[str]:
@@ -97,7 +104,7 @@ class Choice:
 
     def spoken(self) -> list[str]:
         """Each option as the page shows it."""
-        return list(self.values)
+        return list(self.names)
 
 
 def _check_default(name: str, values: Sequence[object], default: object) -> None:

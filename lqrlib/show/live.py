@@ -27,7 +27,7 @@ def widget(scene: Scene) -> Any:
     # Imported here, so that the built book's face needs no widgets.
     import ipywidgets
 
-    inputs = {control.name: _input(control) for control in scene.controls}
+    inputs = {control.name: _input(control, scene.slow) for control in scene.controls}
     reset = ipywidgets.Button(description="Reset")
     words, call = ipywidgets.HTML(), ipywidgets.HTML()
     images = [
@@ -62,7 +62,7 @@ def widget(scene: Scene) -> Any:
     return ipywidgets.VBox([title, *inputs.values(), reset, words, figures, call])
 
 
-def _input(control: Slider | Choice) -> Any:
+def _input(control: Slider | Choice, slow: bool) -> Any:
     import ipywidgets
 
     look: dict[str, Any] = {
@@ -72,8 +72,11 @@ def _input(control: Slider | Choice) -> Any:
     }
     if isinstance(control, Choice):
         return ipywidgets.Dropdown(
-            options=control.values, value=control.default, **look
+            options=list(zip(control.names, control.values, strict=True)),
+            value=control.default,
+            **look,
         )
+    look["continuous_update"] = not slow
     low, high = control.values[0], control.values[-1]
     if control.log:
         span = {"min": log10(low), "max": log10(high)}

@@ -42,6 +42,8 @@ class Scene:
         At most two of each.
     call : str
         The Python call that reproduces a state, with ``{name}`` for each control.
+    slow : bool
+        Whether a live slider should wait until it is let go.
 
     Raises
     ------
@@ -65,6 +67,7 @@ class Scene:
         update: Callable[..., str],
         controls: Sequence[Slider | Choice],
         call: str,
+        slow: bool = False,
     ) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
             raise _validate.error("name", "lower-case letters, digits, hyphens", name)
@@ -75,7 +78,7 @@ class Scene:
                 raise _validate.error("panels", "one axes in each figure", found)
         for artist in moving:
             geometry.kind(artist)
-        self.name, self.title, self.call = name, title, call
+        self.name, self.title, self.call, self.slow = name, title, call, slow
         self.panels, self.moving = tuple(panels), tuple(moving)
         self.controls, self._update = tuple(controls), update
         self.show()

@@ -4,7 +4,7 @@ A figure here has one axes and is used at its own size, so that its text is as l
 a phone as on a desk. Figures are made without pyplot: nothing global to clean up.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -24,6 +24,26 @@ COLOURS = {
     "border": "#808080",
     "cost": "#2f7fc1",
     "peer": "#128a5e",
+}
+
+
+class Look(NamedTuple):
+    """How an expression is called and drawn, through the whole book.
+
+    Parameters
+    ----------
+    name : str
+    colour : str
+    """
+
+    name: str
+    colour: str
+
+
+EXPRESSIONS = {
+    "hack": Look("Gaussian hack", "#d1405e"),
+    "dpg": Look("deterministic gradient", "#2f7fc1"),
+    "model": Look("model gradient", "#128a5e"),
 }
 
 RC: Any = {

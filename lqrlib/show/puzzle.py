@@ -1,0 +1,302 @@
+"""The figures of `book/index.md`: the puzzle, and the plane to explore it on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Polygon
+
+from lqrlib import exact
+from lqrlib._validate import Array, Flags
+from lqrlib.mbpo import MBPOSettings, SweepResult, sweep
+from lqrlib.problem import LQR
+from lqrlib.show.controls import Choice, Slider
+from lqrlib.show.explorer import Explorer
+from lqrlib.show.scene import Panel
+from lqrlib.show.style import COLOURS, EXPRESSIONS, band, figure, set_band
+
+_LOWEST, _HIGHEST = 1e-4, 1e4
+_LIVE_SEEDS = 5
+_RING: dict[str, Any] = {"mfc": "none", "mec": COLOURS["gain"], "mew": 2.5}
+_CALL = (
+    "mbpo.mbpo(lqr, MBPOSettings(K0, {expression}, cov={cov}, "
+    "real_ratio={real_ratio}), rng)"
+)
+
+
+class Region(NamedTuple):
+    """A part of the plane, by where its runs end.
+
+    Parameters
+    ----------
+    name : str
+    upto : float
+        Largest excess of the median run over J*, relative; nan for the region where a
+        quarter of the runs or more leave the stable set.
+    marker, colour : str
+    size : float
+    """
+
+    name: str
+    upto: float
+    marker: str
+    colour: str
+    size: float
+
+    def look(self) -> dict[str, Any]:
+        """Properties of its markers."""
+        shape = {"marker": self.marker, "color": self.colour, "ms": self.size}
+        return shape | {"ls": "", "mec": "none"}
+
+
+REGIONS = (
+    Region("converges (within 1 %)", 0.01, "s", "#2f7fc1", 17.0),
+    Region("stalls within 10 %", 0.1, "s", "#7fb2de", 12.0),
+    Region("stalls farther off", np.inf, "o", "#808080", 7.0),
+    Region("leaves (a quarter or more)", np.nan, "X", "#d1405e", 10.0),
+)
+
+
+def excess(lqr: LQR, cost: Array) -> Array:
+    """J − J*, brought to where a logarithmic axis can show it.
+
+    Parameters
+    ----------
+    lqr : LQR
+    cost : array, shape [...]
+        inf where the gain is unstable.
+
+    Returns
+    -------
+    array, shape [...]
+        From 10⁻⁴ to 10⁴: infinity is a line that leaves through the top.
+    """
+    best = exact.cost(lqr, exact.optimal_gain(lqr))
+    return np.clip(cost - best, _LOWEST, _HIGHEST)
+
+
+def quartiles(values: Array) -> Array:
+    """Lower quartile, median and upper quartile over the last axis.
+
+    Of sorted runs, without interpolation: a mean of infinite and finite is neither.
+
+    Parameters
+    ----------
+    values : array, shape [..., seeds]
+
+    Returns
+    -------
+    array, shape [3, ...]
+    """
+    return np.quantile(values, [0.25, 0.5, 0.75], axis=-1, method="nearest")
+
+
+def region(lqr: LQR, final: Array) -> Array:
+    """Which of `REGIONS` the runs of a cell belong to.
+
+    Parameters
+    ----------
+    lqr : LQR
+    final : array, shape [..., seeds]
+        Cost of the last gain; inf where the run left the stable set.
+
+    Returns
+    -------
+    array of int, shape [...]
+    """
+    best = exact.cost(lqr, exact.optimal_gain(lqr))
+    _, median, high = quartiles(final)
+    bounds = [each.upto for each in REGIONS[:-1]]
+    by_median = np.searchsorted(bounds, median / best - 1.0)
+    return np.where(np.isinf(high), len(bounds), by_median)
+
+
+def learning_figure(
+    updates: int, *, size: tuple[float, float] = (4.7, 3.6)
+) -> tuple[Figure, Axes]:
+    """Empty axes for J − J* against updates.
+
+    Parameters
+    ----------
+    updates : int
+    size : tuple of float
+        Width and height in inches.
+
+    Returns
+    -------
+    figure, axes
+    """
+    return figure(
+        "updates",
+        "J − J*",
+        size=size,
+        yscale="log",
+        xlim=(0, updates),
+        ylim=(3e-4, 300.0),
+    )
+
+
+def learning_curve(
+    ax: Axes, lqr: LQR, cost: Array, colour: str, **look: Any
+) -> tuple[Line2D, Polygon]:
+    """Median of J − J* over runs, and the band between the quartiles.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+    lqr : LQR
+    cost : array, shape [updates + 1, seeds]
+    colour : str
+    **look
+        Properties of the median's line.
+
+    Returns
+    -------
+    line, band
+    """
+    low, median, high = quartiles(excess(lqr, cost))
+    steps = np.arange(len(cost))
+    shade = band(ax, steps, low, high, color=colour, alpha=0.2)
+    (line,) = ax.plot(steps, median, color=colour, **look)
+    return line, shade
+
+
+def puzzle_explorer(
+    lqr: LQR, settings: MBPOSettings, sweeps: Mapping[str, SweepResult]
+) -> Explorer:
+    """Covariance × real_ratio × expression: learning curves, and the plane.
+
+    Parameters
+    ----------
+    lqr : LQR
+    settings : MBPOSettings
+        What the sweeps were run with.
+    sweeps : mapping of str to SweepResult
+        For each expression a sweep over ``cov`` and ``real_ratio``.
+
+    Returns
+    -------
+    Explorer
+        Opens at the hack on real data only.
+    """
+    covs, ratios = next(iter(sweeps.values())).axes.values()
+    names = [EXPRESSIONS[name].name for name in sweeps]
+    costs = {name: found.history.cost for name, found in sweeps.items()}
+    regions = {name: region(lqr, cost[-1]) for name, cost in costs.items()}
+    curves, beside = learning_figure(settings.updates)
+    best = float(exact.cost(lqr, exact.optimal_gain(lqr)))
+    beside.axhline(0.01 * best, color=COLOURS["border"], ls="--", lw=1)
+    beside.text(0.6, 0.011 * best, "1 % above J*", va="bottom", fontsize=9)
+    cell = costs["hack"][:, 0, 0]
+    line, shade = learning_curve(beside, lqr, cell, COLOURS["gain"])
+    plane, over = _plane(covs, ratios)
+    marks = _marks(over, covs, ratios)
+    (here,) = over.plot([covs[0]], [0], "s", ms=21, **_RING)
+
+    def runs(expression: str, cov: float, real_ratio: float) -> tuple[Array, str]:
+        if cov in covs and real_ratio in ratios:
+            at = covs.index(cov), ratios.index(real_ratio)
+            return costs[expression][:, *at], "runs"
+        chosen = replace(settings, expression=expression)
+        axes = {"cov": [cov], "real_ratio": [real_ratio]}
+        fresh = sweep(lqr, chosen, axes, range(_LIVE_SEEDS))
+        return fresh.history.cost[:, 0, 0], "fresh runs between the points of the map"
+
+    def update(cov: float, real_ratio: float, expression: str) -> str:
+        cost, kind = runs(expression, cov, real_ratio)
+        low, median, high = quartiles(excess(lqr, cost))
+        steps = np.arange(len(cost))
+        line.set_data(steps, median)
+        set_band(shade, steps, low, high)
+        for number, mark in enumerate(marks):
+            mark.set_data(*_places(regions[expression] == number, covs))
+        here.set_data([cov], [np.interp(real_ratio, ratios, range(len(ratios)))])
+        return _verdict(lqr, expression, cost, kind)
+
+    return Explorer(
+        "puzzle",
+        title="Covariance, real_ratio, expression",
+        panels=[
+            Panel(curves, "J minus J* against updates for the chosen cell."),
+            Panel(plane, "The plane of covariance and real_ratio, marked by region."),
+        ],
+        moving=[line, shade, *marks, here],
+        update=update,
+        controls=[
+            Slider("cov", "covariance σ²", covs, covs[len(covs) // 2 + 1], log=True),
+            Slider("real_ratio", "real_ratio", ratios, ratios[-1]),
+            Choice("expression", "expression", tuple(costs), "hack", names),
+        ],
+        call=_CALL,
+        slow=True,
+    )
+
+
+def _plane(covs: Sequence[float], ratios: Sequence[float]) -> tuple[Figure, Axes]:
+    pitch = _pitch(covs) ** 0.6
+    fig, ax = figure(
+        "covariance σ²",
+        "real_ratio",
+        size=(4.7, 3.9),
+        xscale="log",
+        xlim=(covs[0] / pitch, covs[-1] * pitch),
+        ylim=(-0.6, len(ratios) - 0.4),
+    )
+    ax.set_yticks(range(len(ratios)), [f"{ratio:g}" for ratio in ratios])
+    for each in REGIONS:
+        look = each.look() | {"ms": 0.6 * each.size, "label": each.name}
+        ax.plot([], [], **look)
+    ax.legend(
+        loc="lower left",
+        bbox_to_anchor=(-0.12, 1.0),
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+        handletextpad=0.2,
+        columnspacing=0.8,
+    )
+    return fig, ax
+
+
+def _marks(ax: Axes, covs: Sequence[float], ratios: Sequence[float]) -> list[Line2D]:
+    """One set of markers a region, a marker for every cell, all of them drawn."""
+    everywhere = _places(np.ones((len(covs), len(ratios)), dtype=bool), covs)
+    marks = []
+    for each in REGIONS:
+        marks += ax.plot(*everywhere, **each.look())
+    return marks
+
+
+def _places(belongs: Flags, covs: Sequence[float]) -> tuple[Array, Array]:
+    """Cells that belong at their place, the others behind the left edge of the axes."""
+    rows = np.broadcast_to(np.arange(belongs.shape[1]), belongs.shape)
+    behind = covs[0] / _pitch(covs) ** 1.6
+    x = np.where(belongs, np.asarray(covs)[:, None], behind)
+    return x.ravel(), rows.ravel().astype(float)
+
+
+def _pitch(covs: Sequence[float]) -> float:
+    return float((covs[-1] / covs[0]) ** (1 / (len(covs) - 1)))
+
+
+def _verdict(lqr: LQR, expression: str, cost: Array, kind: str) -> str:
+    best = float(exact.cost(lqr, exact.optimal_gain(lqr)))
+    median = float(quartiles(cost[-1])[1])
+    lost = int(np.isinf(cost[-1]).sum())
+    where = REGIONS[int(region(lqr, cost[-1]))].name
+    end = "none" if np.isinf(median) else f"{_percent(median / best - 1)} above J*"
+    aside = " It uses no batch: real_ratio changes nothing." * (expression == "model")
+    return (
+        f"{EXPRESSIONS[expression].name.capitalize()}, {len(cost) - 1} updates, "
+        f"{cost.shape[1]} {kind}. Median: {end}. Left the stable set: {lost}. "
+        f"Region: {where}.{aside}"
+    )
+
+
+def _percent(share: float) -> str:
+    digits = ".0f" if share >= 0.095 else ".2g"
+    return f"{100 * share:{digits}} %"
