@@ -152,10 +152,31 @@ def lstdq(lqr: LQR, transitions: Transitions, K: ArrayLike) -> Critic:
     `Critic.determined` and `Critic.plausible`. Bradtke (1993); Lagoudakis & Parr
     (2003), "Least-squares policy iteration".
     """
-    z, cost, x_next, used = _columns(lqr, transitions)
-    gain = lqr.gain(K)
-    _validate.leading("K", gain, 2, used.shape[:-1])
-    return solve(lqr, moments(z, cost, x_next, used), gain)
+    collected, gain = sums(lqr, transitions), lqr.gain(K)
+    _validate.leading("K", gain, 2, collected.b.shape[:-1])
+    return solve(lqr, collected, gain)
+
+
+def sums(lqr: LQR, transitions: Transitions) -> Moments:
+    """All that LSTDQ takes from data, for every K: collect once, then `solve`.
+
+    Parameters
+    ----------
+    lqr : LQR
+        Gives the sizes.
+    transitions : Transitions
+        With leading axes, one data set for each.
+
+    Returns
+    -------
+    Moments
+
+    Raises
+    ------
+    ValueError
+        If a part of the transitions has a wrong shape or entry.
+    """
+    return moments(*_columns(lqr, transitions))
 
 
 def linearised(lqr: LQR, data: Trajectories, K: ArrayLike) -> tuple[Critic, Array]:
@@ -285,25 +306,26 @@ def lift(K: Array) -> Array:
     return T * _twice(L.shape[-2])[:, None]
 
 
-def solve(lqr: LQR, sums: Moments, K: Array) -> Critic:
+def solve(lqr: LQR, collected: Moments, K: Array) -> Critic:
     """LSTDQ's linear system (G − γ C lift(K)') θ = b, its features scaled alike.
 
     Parameters
     ----------
     lqr : LQR
-    sums : Moments
+    collected : Moments
+        From `sums`.
     K : array, shape [..., m, n]
 
     Returns
     -------
     Critic
     """
-    A, b = _system(lqr, sums, K)
+    A, b = _system(lqr, collected, K)
     d = b.shape[-1]
-    size = np.sqrt(np.diagonal(sums.G, axis1=-2, axis2=-1)[..., :d])
+    size = np.sqrt(np.diagonal(collected.G, axis1=-2, axis2=-1)[..., :d])
     D = 1.0 / np.where(size > 0.0, size, 1.0)
     scales = D[..., :, None] * D[..., None, :]
-    rank, condition = _rank(scales * sums.G[..., :d, :d])
+    rank, condition = _rank(scales * collected.G[..., :d, :d])
     theta = D * _solved(scales * A, D * b, np.isfinite(condition))
     lead, width = theta.shape[:-1], lqr.n + lqr.m
     pairs = width * (width + 1) // 2
@@ -325,12 +347,12 @@ def _columns(lqr: LQR, rows: Transitions) -> tuple[Array, Array, Array, Flags]:
     return np.concatenate([x.mT, u.mT], axis=-2), cost, x_next.mT, used
 
 
-def _system(lqr: LQR, sums: Moments, K: Array) -> tuple[Array, Array]:
+def _system(lqr: LQR, collected: Moments, K: Array) -> tuple[Array, Array]:
     """G − γ C lift(K)' and b; at γ = 1 without the constant, which cancels there."""
     kept = slice(None) if lqr.gamma < 1.0 else slice(-1)
     with np.errstate(over="ignore", invalid="ignore"):
-        A = sums.G - lqr.gamma * sums.C @ lift(K).mT
-    return A[..., kept, kept], sums.b[..., kept]
+        A = collected.G - lqr.gamma * collected.C @ lift(K).mT
+    return A[..., kept, kept], collected.b[..., kept]
 
 
 @functools.cache

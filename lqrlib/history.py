@@ -22,8 +22,8 @@ class Status(IntEnum):
 
 _REASONS = {
     Status.CONVERGED: "ended within {within:.3g} (relative) of the optimal cost",
-    Status.DESCENDING: "not there yet: the cost was still falling at the last update",
-    Status.STALLED: "stopped short: the cost no longer fell at the last update",
+    Status.DESCENDING: "not there yet: the last gain is the best one so far",
+    Status.STALLED: "stopped short: an earlier gain was as good or better",
     Status.DIVERGED: "left the stable set: the cost became infinite",
     Status.REFUSED: "refused: the data do not determine the critic",
 }
@@ -122,8 +122,8 @@ class History:
 
 
 def _ended(cost: Array, threshold: float) -> NDArray[np.int8]:
-    last, before = cost[-1], cost[max(len(cost) - 2, 0)]
-    falling = last < before
+    last = cost[-1]
+    falling = (last < cost[:-1]).all(axis=0) & (len(cost) > 1)
     return np.select(
         [~np.isfinite(cost).all(axis=0), last <= threshold, falling],
         [Status.DIVERGED, Status.CONVERGED, Status.DESCENDING],

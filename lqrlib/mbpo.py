@@ -418,8 +418,13 @@ def _drawn(run: _Run, rng: np.random.Generator) -> _Batch:
     return _Batch(real.astype(float), model.astype(float), starts, noise)
 
 
-def _branched(run: _Run, K: Array, batch: _Batch) -> tuple[Array, Array]:
-    """Rollouts of the current policy in the model, branched off real states."""
+def _branched(run: _Run, K: Array, batch: _Batch) -> tuple[Array, Array] | None:
+    """Rollouts of the current policy in the model, branched off real states.
+
+    None where no cell has a row for the model: it is not run then, as in the original.
+    """
+    if not batch.model.any():
+        return None
     return _rolled(run.lqr, run.model, K, run.cov, batch.starts, batch.noise)
 
 
@@ -431,26 +436,32 @@ def _hack(run: _Run) -> _Step:
     collected = log_density(lqr.gain(run.settings.K0)[..., None], cov[..., None], x, u)
     rule = of_length(run.settings.step_length)
 
-    def gradient(c: slice, K: Array, z: Array, cost: Array, batch: _Batch) -> Array:
-        """Of one covariance: arrays that stay in the cache, and the same bits."""
+    def real_part(c: int, K: Array, batch: _Batch) -> Weighted:
         log_w = log_density(K[..., None], cov[c, ..., None], x[c], u[c]) - collected[c]
         w = np.exp(running_sum(log_w)) * batch.real[:, None, :]
-        real = Weighted(x[c], u[c], run.cost[c] * discounts, w)
+        return Weighted(x[c], u[c], run.cost[c] * discounts, w)
+
+    def model_part(z: Array, cost: Array, batch: _Batch) -> Weighted:
         w = np.broadcast_to(batch.model[:, None, :], cost.shape)
-        model = Weighted(z[..., :-1, :n, :], z[..., :-1, n:, :], cost * discounts, w)
-        baseline = mean_cost([real, model])
-        sums = [
-            score_terms(part, K, cov[c], part.w * (part.cost - baseline)).sum(axis=-1)
-            for part in (real, model)
-        ]
-        return sums[0] + sums[1]
+        return Weighted(z[..., :-1, :n, :], z[..., :-1, n:, :], cost * discounts, w)
+
+    def gradient(parts: Sequence[Weighted], K: Array, Sigma: Array) -> Array:
+        baseline = mean_cost(parts)
+        terms = (
+            score_terms(part, K, Sigma, part.w * (part.cost - baseline))
+            for part in parts
+        )
+        return np.sum([term.sum(axis=-1) for term in terms], axis=0)
 
     def step(K: Array, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:
-        batch = _drawn(run, rng)
-        z, cost = _branched(run, K, batch)
-        each = [slice(c, c + 1) for c in range(len(cov))]
-        found = [gradient(c, K[c], z[c], cost[c], batch) for c in each]
-        return rule(np.concatenate(found)), np.array(0)
+        batch, found = _drawn(run, rng), []
+        fresh = _branched(run, K, batch)
+        for c in range(len(cov)):  # one covariance fits into the cache
+            parts = [real_part(c, K[c], batch)]
+            if fresh is not None:
+                parts.append(model_part(fresh[0][c], fresh[1][c], batch))
+            found.append(gradient(parts, K[c], cov[c]))
+        return rule(np.stack(found)), np.array(0)
 
     return step
 
@@ -463,10 +474,11 @@ def _dpg(run: _Run) -> _Step:
 
     def step(K: Array, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:
         batch = _drawn(run, rng)
-        model = _model_moments(*_branched(run, K, batch), batch.model, n)
-        chosen = _chosen(real, batch.real)
-        both = Moments(*(r + m for r, m in zip(chosen, model, strict=True)))
-        found = critic.solve(lqr, both, K)
+        sums, fresh = _chosen(real, batch.real), _branched(run, K, batch)
+        if fresh is not None:
+            model = _model_moments(*fresh, batch.model, n)
+            sums = Moments(*map(np.add, sums, model))
+        found = critic.solve(lqr, sums, K)
         change = run.settings.damping * found.gauss_newton(K)
         known = found.determined[..., None, None]
         return np.where(known, change, np.nan), found.rank

@@ -49,7 +49,8 @@ def log_weights(trajectories: Trajectories, policy: GaussianPolicy) -> Array:
     behaviour = trajectories_last(made_by.K), trajectories_last(made_by.cov)
     with np.errstate(over="ignore", invalid="ignore"):
         ratio = log_density(*target, x, u) - log_density(*behaviour, x, u)
-        ratio[np.isnan(ratio)] = -np.inf
+        if not np.isfinite(ratio.sum()):
+            ratio[np.isnan(ratio)] = -np.inf
         return running_sum(ratio).mT
 
 

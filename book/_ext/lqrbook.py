@@ -42,6 +42,9 @@ def prepare_cells(app: Sphinx, config: Config) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     os.environ["LQRLIB_STATIC"] = "1"
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Else glibc gives arrays back to the system, and fetches them again, at every step.
+    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+        os.environ.setdefault(name, "1000000000")
     only = os.environ.get("LQRBOOK_CHAPTER")
     if only:
         chapters = (p.relative_to(ROOT) for p in (ROOT / "book").rglob("*.md"))
@@ -95,9 +98,11 @@ def forget_a_failed_build(app: Sphinx, exception: Exception | None) -> None:
     """Let the next build read every page again, so that it fails again.
 
     Sphinx repeats a warning only when it reads or writes the page anew: the second
-    build of a broken book would pass. Cells stay cached.
+    build of a broken book would pass. Cells stay cached. One chapter alone may warn:
+    it links to figures of pages whose cells are not run.
     """
-    if exception or app.statuscode or app._warncount:
+    warned = app._warncount and not os.environ.get("LQRBOOK_CHAPTER")
+    if exception or app.statuscode or warned:
         (Path(app.doctreedir) / "environment.pickle").unlink(missing_ok=True)
         for page in Path(app.outdir).glob("book/**/*.html"):
             page.unlink()
