@@ -23,6 +23,12 @@ def test_every_colour_stands_out_on_both_backgrounds(name, background):
     assert contrast(show.COLOURS[name], background) >= 3
 
 
+@pytest.mark.parametrize("background", ["#ffffff", "#121212"], ids=["light", "dark"])
+@pytest.mark.parametrize("name", show.EXPRESSIONS)
+def test_every_expression_stands_out_on_both_backgrounds(name, background):
+    assert contrast(show.EXPRESSIONS[name].colour, background) >= 3
+
+
 def test_black_on_white_has_contrast_21():
     assert np.isclose(contrast("#000000", "#ffffff"), 21)
 

@@ -237,13 +237,12 @@ def puzzle_explorer(
 
 
 def _plane(covs: Sequence[float], ratios: Sequence[float]) -> tuple[Figure, Axes]:
-    pitch = _pitch(covs) ** 0.6
     fig, ax = figure(
         "covariance σ²",
         "real_ratio",
         size=(4.7, 3.9),
         xscale="log",
-        xlim=(covs[0] / pitch, covs[-1] * pitch),
+        xlim=_limits(covs),
         ylim=(-0.6, len(ratios) - 0.4),
     )
     ax.set_yticks(range(len(ratios)), [f"{ratio:g}" for ratio in ratios])
@@ -274,13 +273,16 @@ def _marks(ax: Axes, covs: Sequence[float], ratios: Sequence[float]) -> list[Lin
 def _places(belongs: Flags, covs: Sequence[float]) -> tuple[Array, Array]:
     """Cells that belong at their place, the others behind the left edge of the axes."""
     rows = np.broadcast_to(np.arange(belongs.shape[1]), belongs.shape)
-    behind = covs[0] / _pitch(covs) ** 1.6
+    low, high = _limits(covs)
+    behind = low * (low / high) ** 0.08  # in the margin: what is off the figure is lost
     x = np.where(belongs, np.asarray(covs)[:, None], behind)
     return x.ravel(), rows.ravel().astype(float)
 
 
-def _pitch(covs: Sequence[float]) -> float:
-    return float((covs[-1] / covs[0]) ** (1 / (len(covs) - 1)))
+def _limits(covs: Sequence[float]) -> tuple[float, float]:
+    """Ends of the axis: six tenths of a cell beyond the first and the last one."""
+    edge = (covs[-1] / covs[0]) ** (0.6 / (len(covs) - 1))
+    return covs[0] / edge, covs[-1] * edge
 
 
 def _verdict(lqr: LQR, expression: str, cost: Array, kind: str) -> str:
