@@ -23,17 +23,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lqrlib import _steps, _validate, critic, exact, lyapunov
+from lqrlib import _updates, _validate, exact
 from lqrlib._validate import Array
-from lqrlib.critic import Moments
-from lqrlib.descent import moved, of_length
-from lqrlib.gradients import Weighted, mean_cost, score_terms
+from lqrlib.critic import feature_count
+from lqrlib.descent import moved
 from lqrlib.history import History, Status
-from lqrlib.model import LinearModel, fit
-from lqrlib.policy import LinearPolicy
 from lqrlib.problem import LQR
-from lqrlib.rollout import blocks_of, draw_noise, packed, stage_matrix, transitions
-from lqrlib.weights import log_density, running_sum
 
 EXPRESSIONS = ("hack", "dpg", "model")
 # Axes of a sweep that change no shape: they become leading axes of one program.
@@ -138,31 +133,6 @@ class SweepResult(NamedTuple):
     axes: Mapping[str, tuple[Any, ...]]
     seeds: tuple[int, ...]
     history: MBPOHistory
-
-
-class _Batch(NamedTuple):
-    """What one update draws, for all cells alike."""
-
-    real: Array  # [R, N], 1 for the real trajectories of each ratio
-    model: Array  # [R, N T / k], 1 for its model rollouts
-    starts: Array  # [C, 1, N T / k, n]
-    noise: Array  # [N T / k, k, m+n]
-
-
-class _Run(NamedTuple):
-    """What all updates of one seed share: C covariances (and R ratios) at once."""
-
-    lqr: LQR
-    settings: MBPOSettings
-    cov: Array  # [C, 1, m, m]
-    n_real: NDArray[np.int64]  # [R]
-    z: Array  # [C, 1, T+1, n+m, N], the real data
-    cost: Array  # [C, 1, T, N]
-    model: LinearModel  # leading axes [C, 1]
-
-
-# From gains [C, R, m, n] to changes, and ranks of the critic that broadcast to [C, R].
-_Step = Callable[[Array, np.random.Generator], tuple[Array, NDArray[np.int64]]]
 
 
 def split_batch(batch_size: int, real_ratio: float) -> tuple[int, int]:
@@ -322,7 +292,7 @@ def _arranged(results: Array, grid: Mapping[str, tuple[Any, ...]]) -> Array:
 def _judge(lqr: LQR, K: Array, rank: NDArray[Any], ratio: Array) -> MBPOHistory:
     optimum = float(exact.cost(lqr, exact.optimal_gain(lqr)))
     judged = History.judge(K, exact.cost(lqr, K), optimum)
-    short = ((rank > 0) & (rank < critic.feature_count(lqr))).any(axis=0)
+    short = ((rank > 0) & (rank < feature_count(lqr))).any(axis=0)
     status = np.where(short, Status.REFUSED, judged.status).astype(np.int8)
     return MBPOHistory(judged.K, judged.cost, status, judged.within, ratio, rank)
 
@@ -351,9 +321,11 @@ def _run(
     rng: np.random.Generator,
 ) -> tuple[Array, NDArray[np.int64]]:
     """All cells of one seed at once: gains [U+1, C, R, m, n] and ranks [U, C, R]."""
-    run = _collected(lqr, settings, cov, ratios, rng)
-    step = _STEPS[settings.expression](run)
-    first = lqr.gain(settings.K0)
+    N, T, first = settings.n_trajectories, settings.horizon, lqr.gain(settings.K0)
+    n_real = np.array([split_batch(N, ratio)[0] for ratio in ratios])
+    k = settings.branch_length or T
+    run = _updates.collect(lqr, first, cov, n_real, N, T, k, rng)
+    step = _step(run, settings)
     K = np.broadcast_to(first, (len(cov), len(ratios), lqr.m, lqr.n))
     going = exact.is_stable(lqr, K)
     gains, ranks = [K], []
@@ -367,161 +339,8 @@ def _run(
     return np.stack(gains), np.stack(ranks)
 
 
-def _collected(
-    lqr: LQR,
-    settings: MBPOSettings,
-    cov: Array,
-    ratios: Sequence[float],
-    rng: np.random.Generator,
-) -> _Run:
-    """Real data of every covariance from the same normals, and the models fitted."""
-    N, T = settings.n_trajectories, settings.horizon
-    starts = rng.standard_normal((N, lqr.n)) @ _steps.root(lqr.X0).T
-    noise = draw_noise(N, T, lqr.m + lqr.n, rng)
-    cov, K = cov[:, None], lqr.gain(settings.K0)
-    world = LinearModel(lqr.A, lqr.B, lqr.W, np.array(1.0))
-    z, cost = _rolled(lqr, world, K, cov, starts, noise)
-    real = packed(z, cost, lqr.n, LinearPolicy(K))
-    n_real = np.array([split_batch(N, ratio)[0] for ratio in ratios])
-    return _Run(lqr, settings, cov, n_real, z, cost, fit(transitions(real)))
-
-
-def _rolled(
-    lqr: LQR, model: LinearModel, K: Array, cov: Array, starts: Array, noise: Array
-) -> tuple[Array, Array]:
-    """Rollouts of N(Kx, Σ): z [..., k+1, n+m, M] and cost [..., k, M]."""
-    step = _steps.step_matrix(
-        model.A, model.B, _steps.root(model.W), K, _steps.root(cov)
-    )
-    lead = np.broadcast_shapes(step.shape[:-2], starts.shape[:-2])
-    starts = np.broadcast_to(starts, (*lead, *starts.shape[-2:]))
-    stage, blocks = stage_matrix(lqr), blocks_of(noise)
-    return _steps.simulate(step, stage, starts, blocks, noise.shape[-2])
-
-
-def _drawn(run: _Run, rng: np.random.Generator) -> _Batch:
-    """Which real trajectories, and where and how the model's rollouts go."""
-    settings, n = run.settings, run.lqr.n
-    N, T = settings.n_trajectories, settings.horizon
-    k = settings.branch_length or T
-    M = N * T // k
-    place = rng.permutation(N)
-    states = np.moveaxis(run.z[..., :-1, :n, :], -2, -1)  # [C, 1, T, N, n]
-    if k < T:
-        origin = rng.integers(N * T, size=M)
-        starts = states.reshape(*states.shape[:-3], T * N, n)[..., origin, :]
-    else:
-        starts = states[..., 0, :, :]
-    noise = draw_noise(M, k, run.lqr.m + n, rng)
-    real = place < run.n_real[:, None]
-    model = np.arange(M) < (N - run.n_real[:, None]) * (T // k)
-    return _Batch(real.astype(float), model.astype(float), starts, noise)
-
-
-def _branched(run: _Run, K: Array, batch: _Batch) -> tuple[Array, Array] | None:
-    """Rollouts of the current policy in the model, branched off real states.
-
-    None where no cell has a row for the model: it is not run then, as in the original.
-    """
-    if not batch.model.any():
-        return None
-    return _rolled(run.lqr, run.model, K, run.cov, batch.starts, batch.noise)
-
-
-def _hack(run: _Run) -> _Step:
-    lqr, cov, n = run.lqr, run.cov, run.lqr.n
-    _validate.covariance("cov", cov, lqr.m, strict=True)
-    discounts = lqr.gamma ** np.arange(run.settings.horizon)[:, None]
-    x, u = run.z[..., :-1, :n, :], run.z[..., :-1, n:, :]
-    collected = log_density(lqr.gain(run.settings.K0)[..., None], cov[..., None], x, u)
-    rule = of_length(run.settings.step_length)
-
-    def real_part(c: int, K: Array, batch: _Batch) -> Weighted:
-        log_w = log_density(K[..., None], cov[c, ..., None], x[c], u[c]) - collected[c]
-        w = np.exp(running_sum(log_w)) * batch.real[:, None, :]
-        return Weighted(x[c], u[c], run.cost[c] * discounts, w)
-
-    def model_part(z: Array, cost: Array, batch: _Batch) -> Weighted:
-        w = np.broadcast_to(batch.model[:, None, :], cost.shape)
-        return Weighted(z[..., :-1, :n, :], z[..., :-1, n:, :], cost * discounts, w)
-
-    def gradient(parts: Sequence[Weighted], K: Array, Sigma: Array) -> Array:
-        baseline = mean_cost(parts)
-        terms = (
-            score_terms(part, K, Sigma, part.w * (part.cost - baseline))
-            for part in parts
-        )
-        return np.sum([term.sum(axis=-1) for term in terms], axis=0)
-
-    def step(K: Array, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:
-        batch, found = _drawn(run, rng), []
-        fresh = _branched(run, K, batch)
-        for c in range(len(cov)):  # one covariance fits into the cache
-            parts = [real_part(c, K[c], batch)]
-            if fresh is not None:
-                parts.append(model_part(fresh[0][c], fresh[1][c], batch))
-            found.append(gradient(parts, K[c], cov[c]))
-        return rule(np.stack(found)), np.array(0)
-
-    return step
-
-
-def _dpg(run: _Run) -> _Step:
-    lqr, n = run.lqr, run.lqr.n
-    z = np.moveaxis(run.z, -1, -3)  # [C, 1, N, T+1, n+m]
-    cost, every = np.moveaxis(run.cost, -1, -2), np.ones(run.settings.horizon)
-    real = critic.moments(z[..., :-1, :].mT, cost, z[..., 1:, :n].mT, every)
-
-    def step(K: Array, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:
-        batch = _drawn(run, rng)
-        sums, fresh = _chosen(real, batch.real), _branched(run, K, batch)
-        if fresh is not None:
-            model = _model_moments(*fresh, batch.model, n)
-            sums = Moments(*map(np.add, sums, model))
-        found = critic.solve(lqr, sums, K)
-        change = run.settings.damping * found.gauss_newton(K)
-        known = found.determined[..., None, None]
-        return np.where(known, change, np.nan), found.rank
-
-    return step
-
-
-def _chosen(each: Moments, mask: Array) -> Moments:
-    """Sums over the trajectories of a mask [R, N] of moments [C, 1, N, …]."""
-    parts = []
-    for part in each:
-        flat = part.reshape(*part.shape[:3], -1)
-        total = (mask[:, None, :] @ flat)[..., 0, :]
-        parts.append(total.reshape(*total.shape[:-1], *part.shape[3:]))
-    return Moments(*parts)
-
-
-def _model_moments(z: Array, cost: Array, mask: Array, n: int) -> Moments:
-    """Sums over all steps of model rollouts; step by step, to stay in the cache."""
-    steps = (
-        critic.moments(z[..., t, :, :], cost[..., t, :], z[..., t + 1, :n, :], mask)
-        for t in range(cost.shape[-2])
-    )
-    total = next(steps)
-    for here in steps:
-        total = Moments(*map(np.add, total, here))
-    return total
-
-
-def _model(run: _Run) -> _Step:
-    lqr, (A, B, *_) = run.lqr, run.model
-
-    def step(K: Array, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:  # noqa: ARG001
-        P = lyapunov.adjoint(np.sqrt(lqr.gamma) * (A + B @ K), lqr.Q + K.mT @ lqr.R @ K)
-        curvature = lqr.R + lqr.gamma * B.mT @ P @ B
-        E = curvature @ K + lqr.gamma * B.mT @ P @ A
-        return run.settings.damping * np.linalg.solve(curvature, E), np.array(0)
-
-    return step
-
-
-_STEPS: Mapping[str, Callable[[_Run], _Step]] = {
-    "hack": _hack,
-    "dpg": _dpg,
-    "model": _model,
-}
+def _step(run: _updates.Run, settings: MBPOSettings) -> _updates.Step:
+    if settings.expression == "hack":
+        return _updates.hack(run, settings.step_length)
+    kind = {"dpg": _updates.dpg, "model": _updates.planned}[settings.expression]
+    return kind(run, settings.damping)

@@ -19,6 +19,7 @@ FLOORS = [
     {"weights", "model", "critic"},
     {"gradients"},
     {"descent"},
+    {"_updates"},
     {"mbpo"},
 ]
 FLOOR_OF = {module: floor for floor, names in enumerate(FLOORS) for module in names}

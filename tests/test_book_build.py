@@ -138,6 +138,35 @@ def test_a_chapter_alone_runs_only_its_own_cells(book):
     assert not (book.folder / "ran-two").exists()
 
 
+def test_a_chapter_alone_stands_although_its_neighbours_lack_their_figures(book):
+    figure = "---\nmystnb:\n  figure:\n    name: fig-two\n    caption: c\n---\n"
+    book.write("one", code="1")
+    book.write("two", code=figure + "1", text="See {numref}`fig-two`.")
+    script = Path(sys.executable).with_name("jupyter-book")
+    run = subprocess.run(
+        [script, "build", ".", "--keep-going"],  # as `make chapter` does
+        cwd=book.folder,
+        env=os.environ | {"LQRBOOK_CHAPTER": "book/one.md"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0
+    assert "fig-two" in run.stderr + run.stdout
+    assert (book.folder / "_build/html/book/one.html").is_file()
+
+
+def test_a_changed_style_sheet_alone_reaches_the_book(book):
+    assert book.build().returncode == 0
+    sheet = book.folder / "book/assets/book.css"
+    sheet.write_text(sheet.read_text() + "/* changed */\n")
+    run = book.build()
+    assert run.returncode == 0
+    assert "Executing notebook" not in run.stderr + run.stdout
+    copy = book.folder / "_build/html/_static/book.css"
+    assert copy.read_text().endswith("/* changed */\n")
+
+
 def test_a_plain_build_without_flags_succeeds_too(book):
     script = Path(sys.executable).with_name("jupyter-book")
     run = subprocess.run(

@@ -24,9 +24,9 @@ def test_every_colour_stands_out_on_both_backgrounds(name, background):
 
 
 @pytest.mark.parametrize("background", ["#ffffff", "#121212"], ids=["light", "dark"])
-@pytest.mark.parametrize("name", show.EXPRESSIONS)
-def test_every_expression_stands_out_on_both_backgrounds(name, background):
-    assert contrast(show.EXPRESSIONS[name].colour, background) >= 3
+@pytest.mark.parametrize("look", [*show.EXPRESSIONS.values(), *show.REGIONS])
+def test_expressions_and_regions_stand_out_on_both_backgrounds(look, background):
+    assert contrast(look.colour, background) >= 3
 
 
 def test_black_on_white_has_contrast_21():

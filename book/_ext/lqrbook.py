@@ -76,9 +76,20 @@ def read_all_if_any(
 ) -> list[str]:
     """Read every page when one has changed; their cells come from the cache.
 
-    A new citation renumbers the bibliography, to which all pages link.
+    A new citation renumbers the bibliography, to which all pages link. Without a page
+    to write Sphinx does not copy a changed style sheet or picture either.
     """
-    return sorted(app.project.docnames) if added | changed | removed else []
+    stale = added | changed | removed or _assets_changed(Path(app.outdir) / "_static")
+    return sorted(app.project.docnames) if stale else []
+
+
+def _assets_changed(copies: Path) -> bool:
+    assets = (path for path in (ROOT / "book" / "assets").rglob("*") if path.is_file())
+    pairs = ((path, copies / path.name) for path in assets)
+    return any(
+        not copy.is_file() or copy.read_bytes() != path.read_bytes()
+        for path, copy in pairs
+    )
 
 
 def drop_remote_scripts(

@@ -55,7 +55,7 @@ class Region(NamedTuple):
 
 REGIONS = (
     Region("converges (within 1 %)", 0.01, "s", "#2f7fc1", 17.0),
-    Region("stalls within 10 %", 0.1, "s", "#7fb2de", 12.0),
+    Region("stalls within 10 %", 0.1, "s", "#5595cb", 12.0),
     Region("stalls farther off", np.inf, "o", "#808080", 7.0),
     Region("leaves (a quarter or more)", np.nan, "X", "#d1405e", 10.0),
 )
