@@ -93,7 +93,8 @@ def simulate(
             weighted = stage @ rows[..., z, :]
             weighted *= rows[..., z, :]
             weighted.sum(axis=-2, out=cost[..., t, :])
-        overflowed = not np.isfinite(cost.sum())
+        # The last states cost nothing, and are looked at on their own.
+        overflowed = not np.isfinite(cost.sum() + rows[..., -width:, :].sum())
     if overflowed:
         for array in (rows, cost):
             array[np.isnan(array)] = np.inf

@@ -144,7 +144,11 @@ def _branched(run: Run, K: Array, batch: _Batch) -> tuple[Array, Array] | None:
     """
     if not batch.model.any():
         return None
-    return _rolled(run.lqr, run.model, K, run.cov, batch.starts, batch.noise)
+    z, cost = _rolled(run.lqr, run.model, K, run.cov, batch.starts, batch.noise)
+    if not np.square(cost.sum()) < np.inf:  # 0 · inf: rows that do not count become 0
+        counts = batch.model[:, None, :] > 0.0
+        z, cost = np.where(counts[..., None, :], z, 0.0), np.where(counts, cost, 0.0)
+    return z, cost
 
 
 def hack(run: Run, length: float) -> Step:

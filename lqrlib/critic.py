@@ -58,7 +58,10 @@ class Critic(NamedTuple):
         LSTDQ at an unstable gain, or from too little data, returns a finite Θ all the
         same; most such Θ are indefinite.
         """
-        return self.determined & (np.linalg.eigvalsh(self.Theta)[..., 0] > 0.0)
+        # A Θ that is not finite counts as 0, which is not definite.
+        finite = np.isfinite(self.Theta).all(axis=(-2, -1), keepdims=True)
+        lowest = np.linalg.eigvalsh(np.where(finite, self.Theta, 0.0))[..., 0]
+        return self.determined & (lowest > 0.0)
 
     def gain_error(self, K: ArrayLike) -> Array:
         """Ê_K = Θ_uu K + Θ_ux; half of ∂Q/∂u at u = Kx is Ê_K x.
@@ -96,7 +99,12 @@ class Critic(NamedTuple):
             If K is not real and finite with n + m columns and rows in all.
         """
         n, gain = self._split(K)
-        return np.linalg.solve(self.Theta[..., n:, n:], self.gain_error(gain))
+        curvature = self.Theta[..., n:, n:]
+        # Exactly singular where the data hold no action at all: then there is no step.
+        solvable = (np.linalg.det(curvature) != 0.0)[..., None, None]
+        curvature = np.where(solvable, curvature, np.eye(curvature.shape[-1]))
+        step = np.linalg.solve(curvature, self.gain_error(gain))
+        return np.where(solvable, step, np.nan)
 
     def _split(self, K: ArrayLike) -> tuple[int, Array]:
         gain = _validate.real_array("K", K)
@@ -218,7 +226,10 @@ def linearised(lqr: LQR, data: Trajectories, K: ArrayLike) -> tuple[Critic, Arra
     i, j = np.transpose(_pairs(lqr.n + lqr.m))
     theta = np.concatenate([critic.Theta[..., i, j], critic.const[..., None]], axis=-1)
     left = b - (A @ theta[..., None, : b.shape[-1], None])[..., 0]
-    moved = N * left @ np.linalg.pinv(A.sum(axis=-3)).mT
+    total = A.sum(axis=-3)
+    finite = np.isfinite(total).all(axis=(-2, -1), keepdims=True)
+    inverse = np.where(finite, np.linalg.pinv(np.where(finite, total, 0.0)), np.nan)
+    moved = N * left @ inverse.mT
     return critic, _symmetric(moved[..., : len(i)], lqr.n + lqr.m)
 
 
@@ -368,7 +379,8 @@ def _twice(size: int) -> Array:
 
 def _rank(gram: Array) -> tuple[NDArray[np.int64], Array]:
     """Rank and condition of features from their Gram matrix."""
-    values = np.linalg.eigvalsh(gram)
+    finite = np.isfinite(gram).all(axis=(-2, -1), keepdims=True)
+    values = np.linalg.eigvalsh(np.where(finite, gram, 0.0))
     largest, smallest = values[..., -1], values[..., 0]
     rank = (values > _NEGLIGIBLE * largest[..., None]).sum(axis=-1)
     known = smallest > _NEGLIGIBLE * largest

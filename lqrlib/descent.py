@@ -60,7 +60,9 @@ def descend(
             continue
         found = gradient(K)
         direction = found.gradient if isinstance(found, GradientEstimate) else found
-        K = moved(K, rule(np.asarray(direction)), going)
+        with np.errstate(over="ignore", invalid="ignore"):
+            change = rule(np.asarray(direction))
+        K = moved(K, change, going)
         path.append(K)
         costs.append(exact.cost(lqr, K))
     optimum = float(exact.cost(lqr, exact.optimal_gain(lqr)))
@@ -87,8 +89,11 @@ def of_length(length: float) -> Callable[[Array], Array]:
     length = _validate.number("length", length)
 
     def rule(gradient: Array) -> Array:
-        size = np.sqrt(np.square(gradient).sum(axis=(-2, -1), keepdims=True))
-        return length * gradient / np.where(size > 0.0, size, 1.0)
+        # By its largest entry first: squares leave the floats long before entries do.
+        largest = np.abs(gradient).max(axis=(-2, -1), keepdims=True)
+        unit = gradient / np.where(largest > 0.0, largest, 1.0)
+        size = np.sqrt(np.square(unit).sum(axis=(-2, -1), keepdims=True))
+        return length * unit / np.where(size > 0.0, size, 1.0)
 
     return rule
 

@@ -384,7 +384,9 @@ def _mean(terms: Array, log_w: Array, shift: Array | float = 0.0) -> GradientEst
     """The mean over trajectories; its error is that of a mean of terms − shift."""
     gradient = terms.mean(axis=-1)
     N = terms.shape[-1]
-    error = (terms - shift).std(axis=-1, ddof=1) / np.sqrt(N)
+    moved = terms - shift
+    squares = np.square(moved - moved.mean(axis=-1, keepdims=True)).sum(axis=-1)
+    error = np.sqrt(squares / N / (N - 1)) if N > 1 else np.full(gradient.shape, np.inf)
     lost = ~np.isfinite(gradient)
     size = effective_sample_size(log_w[..., -1])
     return GradientEstimate(
@@ -415,5 +417,6 @@ def _linear(gradient: Array, moved: Array, data: Trajectories) -> GradientEstima
     """An estimate whose error is the mean over trajectories of ``moved``."""
     N = data.cost.shape[-2]
     error = np.sqrt(np.square(moved).sum(axis=-3)) / N
-    error = np.broadcast_to(error, gradient.shape)
+    lost = ~np.isfinite(gradient)
+    gradient, error = (np.where(lost, np.nan, part) for part in (gradient, error))
     return GradientEstimate(gradient, error, np.full(gradient.shape[:-2], float(N)))

@@ -236,7 +236,8 @@ def sweep(
     ValueError
         If an axis is no setting or has no values, or a setting does not fit.
     """
-    grid = {name: tuple(values) for name, values in axes.items()}
+    grid = {name: _listed(f"axes[{name!r}]", axes[name]) for name in axes}
+    seeds = _listed("seeds", seeds)
     _check_grid(grid, seeds)
     looped = [name for name in grid if name not in BATCHED]
     variants = [
@@ -275,6 +276,16 @@ def _check_grid(grid: Mapping[str, tuple[Any, ...]], seeds: Sequence[int]) -> No
         split_batch(1, ratio)
     if not len(seeds):
         raise _validate.error("seeds", "at least one", "none")
+    for seed in seeds:
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise _validate.error("seeds", "whole numbers from 0 on", seed)
+
+
+def _listed(name: str, values: Sequence[Any]) -> tuple[Any, ...]:
+    try:
+        return tuple(values)
+    except TypeError as single:
+        raise _validate.error(name, "a sequence", values) from single
 
 
 def _arranged(results: Array, grid: Mapping[str, tuple[Any, ...]]) -> Array:
@@ -293,6 +304,7 @@ def _judge(lqr: LQR, K: Array, rank: NDArray[Any], ratio: Array) -> MBPOHistory:
     optimum = float(exact.cost(lqr, exact.optimal_gain(lqr)))
     judged = History.judge(K, exact.cost(lqr, K), optimum)
     short = ((rank > 0) & (rank < feature_count(lqr))).any(axis=0)
+    short &= judged.status != Status.DIVERGED
     status = np.where(short, Status.REFUSED, judged.status).astype(np.int8)
     return MBPOHistory(judged.K, judged.cost, status, judged.within, ratio, rank)
 
@@ -321,7 +333,10 @@ def _run(
     rng: np.random.Generator,
 ) -> tuple[Array, NDArray[np.int64]]:
     """All cells of one seed at once: gains [U+1, C, R, m, n] and ranks [U, C, R]."""
-    N, T, first = settings.n_trajectories, settings.horizon, lqr.gain(settings.K0)
+    first = _validate.matrix("K0", settings.K0, (lqr.m, lqr.n))
+    if cov.ndim != 3:
+        raise _validate.error("cov", "one covariance", f"shape {cov.shape[1:]}")
+    N, T = settings.n_trajectories, settings.horizon
     n_real = np.array([split_batch(N, ratio)[0] for ratio in ratios])
     k = settings.branch_length or T
     run = _updates.collect(lqr, first, cov, n_real, N, T, k, rng)

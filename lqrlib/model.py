@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lqrlib import _validate
 from lqrlib._validate import Array
 from lqrlib.problem import LQR
 from lqrlib.rollout import Transitions, usable
@@ -73,6 +74,10 @@ def fit(transitions: Transitions) -> LinearModel:
     By orthogonal factors (QR): normal equations would square the condition number.
     """
     rows, used = usable(transitions)
+    n = rows.x.shape[-1]
+    if rows.x_next.shape[-1] != n:
+        found = rows.x_next.shape
+        raise _validate.error("transitions.x_next", f"shape (…, M, {n})", found)
     z = np.concatenate([rows.x, rows.u], axis=-1)
     scale = np.sqrt(np.square(z).mean(axis=-2, keepdims=True))
     scale[scale == 0.0] = 1.0
@@ -83,7 +88,6 @@ def fit(transitions: Transitions) -> LinearModel:
     residual = rows.x_next - z @ AB.mT
     spare = np.maximum(used.sum(axis=-1) - z.shape[-1], 1)[..., None, None]
     W = residual.mT @ residual / spare
-    n = rows.x.shape[-1]
     return LinearModel(AB[..., :n], AB[..., n:], W, _condition(triangle, tolerance))
 
 

@@ -43,6 +43,7 @@ def log_weights(trajectories: Trajectories, policy: GaussianPolicy) -> Array:
         raise _no_density("policy", policy)
     if not isinstance(made_by, GaussianPolicy):
         raise _no_density("trajectories", made_by)
+    _check_fit(trajectories, policy)
     x = np.moveaxis(trajectories.x[..., :-1, :], -3, -1)
     u = np.moveaxis(trajectories.u, -3, -1)
     target = policy.K[..., None], policy.cov[..., None]
@@ -223,6 +224,15 @@ def _exponential(M: Array, L: Array) -> tuple[Array, Array]:
     across = M @ L @ vectors / np.sqrt(values)[..., None, :]
     through = np.where(exists[..., None, None], M + 2.0 * across @ across.mT, 0.0)
     return through, np.where(exists, -0.5 * np.log(values).sum(axis=-1), np.inf)
+
+
+def _check_fit(trajectories: Trajectories, policy: GaussianPolicy) -> None:
+    m, n = trajectories.u.shape[-1], trajectories.x.shape[-1]
+    if policy.K.shape[-2:] != (m, n):
+        wanted = f"a gain of shape (…, {m}, {n}), as the data have"
+        raise _validate.error("policy", wanted, policy.K.shape)
+    for matrices in (policy.K, policy.cov):
+        _validate.leading("policy", matrices, 2, trajectories.cost.shape[:-2])
 
 
 def _no_density(name: str, policy: object) -> ValueError:

@@ -8,9 +8,23 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from systems import plain_world
+from systems import gaussian_data, plain_world
 
-from lqrlib import GaussianPolicy, History, LinearPolicy, exact, lyapunov
+from lqrlib import (
+    GaussianPolicy,
+    History,
+    LinearPolicy,
+    MBPOSettings,
+    exact,
+    gradients,
+    lyapunov,
+)
+from lqrlib.critic import lstdq
+from lqrlib.descent import descend
+from lqrlib.mbpo import mbpo
+from lqrlib.model import fit
+from lqrlib.rollout import Transitions, rollout, transitions
+from lqrlib.weights import effective_sample_size, second_moment
 
 WORLD = plain_world()
 GAIN = np.array([[0, -1, 0], [0, 0, -1]])  # A + BK = 0
@@ -144,10 +158,111 @@ def history_arguments():
     )
 
 
+def rollout_arguments():
+    def rolled(**given):
+        rng = np.random.default_rng(0)
+        return rollout(WORLD, GaussianPolicy(GAIN, COV), 4, 2, rng, **given).x
+
+    wrong = [(), (3,), (3, 3), (4, 2), (4, 3, 1)]
+    yield Argument("rollout", "x0", lambda x0: rolled(x0=x0), STATES, wrong)
+    noise = np.arange(40).reshape(4, 2, 5) % 3 - 1
+    wrong = [(), (5,), (2, 5), (4, 2, 4), (4, 3, 5), (3, 2, 5), (2, 4, 5)]
+    yield Argument("rollout", "noise", lambda v: rolled(noise=v), noise, wrong)
+
+
+def weights_arguments():
+    near, nearer, wide = GAIN + np.eye(2, 3, dtype=int), GAIN + 0.05, 3000 * COV
+    for name, call, good, wrong in [
+        ("K", lambda K: second_moment(WORLD, K, GAIN, wide, 3), near, WRONG_K),
+        (
+            "K_behaviour",
+            lambda K: second_moment(WORLD, near, K, wide, 3),
+            GAIN,
+            WRONG_K,
+        ),
+        ("cov", lambda cov: second_moment(WORLD, nearer, GAIN, cov, 3), COV, WRONG_COV),
+    ]:
+        is_cov = name == "cov"
+        yield Argument("second_moment", name, call, good, wrong, is_cov, is_cov)
+    yield Argument(
+        "effective_sample_size",
+        "log_w",
+        effective_sample_size,
+        np.array([[0, -1, -2], [3, 3, 3]]),
+        [()],
+        nonfinite=(np.nan, np.inf),
+    )
+
+
+def data_arguments():
+    draw = np.random.default_rng(0).integers
+    rows = Transitions(*(draw(-3, 4, s) for s in ((40, 3), (40, 2), 40, (40, 3))))
+    wrong = {
+        "x": [(), (3,)],
+        "u": [(), (2,), (39, 2), (2, 40, 2)],
+        "cost": [(), (39,), (40, 1)],
+        "x_next": [(), (3,), (39, 3)],
+    }
+    fits = {
+        "fit": lambda some: fit(some).A,
+        "lstdq": lambda some: lstdq(WORLD, some, GAIN).Theta,
+    }
+    for owner, call in fits.items():
+        for name, shapes in wrong.items():
+            yield Argument(
+                owner,
+                f"transitions.{name}",
+                lambda part, n=name, f=call: f(rows._replace(**{n: part})),
+                getattr(rows, name),
+                shapes,
+                nonfinite=(np.nan,),  # inf is data: such rows are left out
+            )
+
+
+def gradient_arguments():
+    data = gaussian_data(WORLD, GAIN, COV, 60, 4)
+    rows, critic = transitions(data), lstdq(WORLD, transitions(data), GAIN)
+    yield Argument("lstdq", "K", lambda K: lstdq(WORLD, rows, K).Theta, GAIN, WRONG_K)
+    for owner in ("gain_error", "gauss_newton"):
+        wrong = [(), (3,), (6,), (2, 2), (3, 3)]
+        yield Argument(owner, "K", getattr(critic, owner), GAIN, wrong)
+    hacks = ("trajectory_is", "per_decision_is", "self_normalised_is")
+    for owner in (*hacks, "dpg", "natural_dpg", "gauss_newton_dpg"):
+
+        def call(K=GAIN, cov=COV, owner=owner):
+            return getattr(gradients, owner)(WORLD, data, K, cov=cov).gradient
+
+        yield Argument(owner, "K", call, GAIN, WRONG_K)
+        if owner in hacks:
+            yield Argument(
+                owner, "cov", lambda cov, f=call: f(cov=cov), COV, WRONG_COV, True, True
+            )
+
+
+def descent_arguments():
+    def planned(K=GAIN, cov=COV):
+        settings = MBPOSettings(K, "model", cov, n_trajectories=9, horizon=3, updates=1)
+        return mbpo(WORLD, settings, np.random.default_rng(0)).K
+
+    def descended(K):
+        return descend(WORLD, K, lambda K: exact.gradient(WORLD, K), 0.01, updates=2).K
+
+    yield Argument("descend", "K", descended, GAIN, WRONG_K)
+    yield Argument("mbpo", "K0", planned, GAIN, WRONG_K[:-1])
+    yield Argument(
+        "mbpo", "cov", lambda cov: planned(cov=cov), COV, WRONG_COV, symmetric=True
+    )
+
+
 ARGUMENTS = [
     *problem_arguments(),
     *exact_arguments(),
     *policy_arguments(),
     *lyapunov_arguments(),
     *history_arguments(),
+    *rollout_arguments(),
+    *weights_arguments(),
+    *data_arguments(),
+    *gradient_arguments(),
+    *descent_arguments(),
 ]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from lqrlib import LQR, exact, lyapunov, worlds
+from lqrlib import LQR, GaussianPolicy, exact, lyapunov, worlds
+from lqrlib.rollout import rollout
 
 NAMED = {
     "double_integrator": worlds.double_integrator,
@@ -18,6 +19,7 @@ NAMED = {
 SYSTEMS = pytest.mark.parametrize(("n", "m"), [(1, 1), (2, 1), (3, 2), (5, 3), (2, 3)])
 close = np.testing.assert_allclose
 FIRST_GAIN = np.array([[-1.0, -1.0]])  # K₀ of the double integrator
+MOST = 4.0  # standard errors; a seeded mean beyond it points to a bug, not to luck
 
 
 def spd(size, rng):
@@ -89,3 +91,28 @@ def plain_world(**changes):
         "gamma": 0.9,
     }
     return LQR(**(arguments | changes))
+
+
+def plain_policy():
+    """A gain that calms `plain_world`, and a covariance: its data leave no doubt."""
+    K = np.array([[0.0, -0.5, 0.1], [0.2, 0.0, -0.5]])
+    return K, np.array([[1.0, 0.3], [0.3, 2.0]])
+
+
+def gaussian_data(lqr, K, cov, n_trajectories, horizon, seed=0):
+    """Trajectories of N(Kx, cov), always the same for a seed."""
+    rng = np.random.default_rng(seed)
+    return rollout(lqr, GaussianPolicy(K, cov), n_trajectories, horizon, rng)
+
+
+def z_scores(samples, truth):
+    """Distance of each sample mean from the truth, in standard errors."""
+    error = samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
+    return (samples.mean(axis=0) - truth) / error
+
+
+def steps_of(data):
+    """For each step of one set of trajectories, in order: x, u, cost, x'."""
+    for i, path in enumerate(data.u):
+        for t, u in enumerate(path):
+            yield data.x[i, t], u, data.cost[i, t], data.x[i, t + 1]

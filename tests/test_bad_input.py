@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 from arguments import ACTIONS, ARGUMENTS, COSTS, COV, GAIN, PATH, STATES, WORLD, stored
-from systems import plain_world
+from systems import gaussian_data, plain_world
 
 from lqrlib import LQR, GaussianPolicy, History, LinearPolicy, exact, lyapunov, worlds
+from lqrlib.critic import lstdq
+from lqrlib.gradients import natural_dpg, per_decision_is
+from lqrlib.rollout import rollout, transitions
+from lqrlib.weights import second_moment
 
 
 def with_entry(good, bad):
@@ -24,7 +28,8 @@ def faults(argument):
     yield "a dictionary", {"a": 1}
     yield "empty", np.empty((0, *good.shape[1:]))
     yield "empty list", []
-    if argument.name != "cov":  # where None means 0, the deterministic policy
+    # None is a covariance, that of a deterministic policy, and leaves out an option.
+    if argument.name not in ("cov", "x0", "noise"):
         yield "None", None
     for shape in argument.wrong_shapes:
         if (argument.name, shape) != ("cov", ()):
@@ -111,6 +116,7 @@ NOT_RNG = [None, 0, np.random, np.random.RandomState(0)]
 def test_a_seed_or_global_state_is_no_generator(rng):
     assert_refused("rng", lambda value: worlds.random(2, 2, value), rng)
     assert_refused("rng", lambda v: GaussianPolicy(GAIN, COV).act(STATES, v), rng)
+    assert_refused("rng", lambda v: rollout(WORLD, LinearPolicy(GAIN), 2, 2, v), rng)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, "1", 1j, None, True, [1.0], -0.1])
@@ -126,6 +132,13 @@ def test_history_refuses_an_unknown_status(bad):
 
 
 TWO_GAINS, THREE_COVS = np.stack([GAIN] * 2), np.stack([COV] * 3)
+THREE_GAINS = np.stack([GAIN] * 3)
+TWO_SETS = gaussian_data(WORLD, TWO_GAINS, COV, 30, 4)
+
+
+def rolled(**given):
+    policy, rng = GaussianPolicy(TWO_GAINS, COV), np.random.default_rng(0)
+    return rollout(WORLD, policy, 4, 2, rng, **given)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +157,14 @@ TWO_GAINS, THREE_COVS = np.stack([GAIN] * 2), np.stack([COV] * 3)
             ),
         ),
         ("u", lambda: GaussianPolicy(GAIN, THREE_COVS).score(STATES, [[[1, 2]]] * 2)),
+        ("x0", lambda: rolled(x0=np.ones((3, 4, 3)))),
+        ("noise", lambda: rolled(noise=np.ones((3, 4, 2, 5)))),
+        ("noise", lambda: rolled(x0=[STATES], noise=np.ones((3, 1, 4, 4, 2, 5)))),
+        ("K", lambda: lstdq(WORLD, transitions(TWO_SETS), THREE_GAINS)),
+        ("K", lambda: natural_dpg(WORLD, TWO_SETS, THREE_GAINS)),
+        ("cov", lambda: per_decision_is(WORLD, TWO_SETS, TWO_GAINS, cov=THREE_COVS)),
+        ("K_behaviour", lambda: second_moment(WORLD, TWO_GAINS, THREE_GAINS, COV, 2)),
+        ("cov", lambda: second_moment(WORLD, TWO_GAINS, GAIN, THREE_COVS, 2)),
         ("D", lambda: lyapunov.forward(np.zeros((2, 1, 1)), np.ones((3, 1, 1)))),
         ("C", lambda: lyapunov.both([[0.0]], np.ones((2, 1, 1)), np.ones((3, 1, 1)))),
     ],

@@ -23,6 +23,7 @@ def judge(*costs, within=0.01):
         ((2.0, 1.5, 1.5), Status.STALLED),
         ((2.0, 1.5, 1.6), Status.STALLED),
         ((2.0,), Status.STALLED),
+        ((2.0, 1.2, 1.3, 1.25), Status.STALLED),
         ((2.0, np.inf), Status.DIVERGED),
         ((2.0, np.inf, 1.0), Status.DIVERGED),
     ],
@@ -50,6 +51,15 @@ def test_within_is_relative_to_the_optimum():
 )
 def test_the_reason_is_a_sentence(costs, words):
     assert str(judge(*costs, within=0.2).reason).startswith(words)
+
+
+def test_every_status_has_a_sentence_of_its_own():
+    paths = History.judge(np.zeros((1, len(Status), 1, 2)), np.ones((1, 5)), 1.0)
+    history = dataclasses.replace(paths, status=np.array(list(Status)))
+    assert len(set(history.reason)) == len(Status)
+    refusal = "refused: the data do not determine the critic"
+    assert history.reason[Status.REFUSED] == refusal
+    assert history.share(Status.REFUSED) == pytest.approx(1 / len(Status))
 
 
 def test_many_paths_are_judged_at_once():

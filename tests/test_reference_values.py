@@ -1,10 +1,13 @@
 """Reference values, computed once outside this library, to the digits recorded."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from systems import FIRST_GAIN, close, random_world, stable_gain
 
 from lqrlib import exact, worlds
+from lqrlib.weights import second_moment
 
 MAIN = worlds.double_integrator()
 STARTS = 100
@@ -85,3 +88,66 @@ def test_gauss_newton_is_the_natural_step_of_the_max_entropy_policy():
     Sigma = temperature / 2 * np.linalg.inv(lqr.R + lqr.gamma * lqr.B.T @ P @ lqr.B)
     natural = Sigma @ exact.natural_gradient(lqr, K)
     close(natural, temperature * exact.gauss_newton(lqr, K), rtol=1e-11)
+
+
+# The second moment of weights, between the first gain and others.
+
+
+@pytest.mark.parametrize(
+    ("horizon", "printed"),
+    [
+        (1, 1.05409),
+        (2, 1.10594),
+        (6, 1.27112),
+        (11, 1.37534),
+        (21, 1.50513),
+        (30, 1.64285),
+    ],
+)
+def test_second_moment_of_weights_near_the_first_gain(horizon, printed):
+    found = second_moment(MAIN, [[-1.05, -1.1]], FIRST_GAIN, 0.25, horizon)
+    assert found == pytest.approx(printed, abs=6e-6)
+
+
+def towards_the_optimum(fraction):
+    return FIRST_GAIN + fraction * (exact.optimal_gain(MAIN) - FIRST_GAIN)
+
+
+@pytest.mark.parametrize(
+    ("variance", "fractions"),
+    [
+        (0.01, ("0.0306", "0.0164", "0.0143", "0.0126")),
+        (1.0, ("0.306", "0.185", "0.173", "0.159")),
+        (9.0, ("0.919", "0.725", "0.721", "0.694")),
+    ],
+)
+def test_weights_break_down_on_the_way_to_the_optimum_where_it_was_found(
+    variance, fractions
+):
+    for horizon, printed in zip((1, 5, 10, 100), fractions, strict=True):
+        border, half_digit = float(printed), 0.5 * 10.0 ** -len(printed.split(".")[1])
+        before, after = (
+            second_moment(
+                MAIN, towards_the_optimum(border + side), FIRST_GAIN, variance, horizon
+            )
+            for side in (-half_digit, half_digit)
+        )
+        assert np.isfinite(before)
+        assert after == np.inf
+
+
+@pytest.mark.parametrize("horizon", [1, 5, 10, 100])
+def test_at_a_variance_of_one_hundred_weights_reach_beyond_the_optimum(horizon):
+    there = towards_the_optimum(1.5)
+    assert np.isfinite(second_moment(MAIN, there, FIRST_GAIN, 100.0, horizon))
+
+
+@pytest.mark.parametrize(("size", "deviation"), [(1.0, 3.88), (0.0, 0.90)])
+def test_the_critical_deviation_of_the_optimum_at_sixty_steps(size, deviation):
+    lqr = dataclasses.replace(MAIN, X0=size * np.eye(2))
+    below, above = (
+        second_moment(lqr, exact.optimal_gain(lqr), FIRST_GAIN, sigma**2, 60)
+        for sigma in (deviation - 0.005, deviation + 0.005)
+    )
+    assert below == np.inf
+    assert np.isfinite(above)
