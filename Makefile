@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BUILD := $(BIN)/jupyter-book build . -W -n --keep-going
+# Where JupyterLab, its kernels and Matplotlib keep their files, instead of the home folder.
+LAB := $(CURDIR)/_build/lab
 # One BLAS thread: on matrices this small more threads only get in each other's way.
 export OPENBLAS_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book chapter test check browser clean
+.PHONY: help book chapter lab test check browser clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -20,6 +22,11 @@ chapter: $(VENV)/book.stamp ## run the cells of one chapter only: make chapter F
 	@test -f "$(F)" || { echo "Name a chapter: make chapter F=book/known_world.md"; exit 2; }
 	@LQRBOOK_CHAPTER="$(F)" $(BIN)/jupyter-book build . --keep-going --path-output _build/chapter && \
 	echo "Open file://$(CURDIR)/_build/chapter/_build/html/$(basename $(F)).html"
+
+lab: $(VENV)/live.stamp ## open the chapters in JupyterLab: make lab ARGS="--no-browser --port=9999"
+	@exec env -u LQRLIB_STATIC JUPYTER_CONFIG_DIR=$(LAB) JUPYTER_DATA_DIR=$(LAB)/data \
+	IPYTHONDIR=$(LAB)/ipython MPLCONFIGDIR=$(LAB)/matplotlib \
+	$(BIN)/jupyter-lab --config=book/_lab/jupyter_lab_config.py $(ARGS)
 
 test: book $(VENV)/test.stamp ## build the book, then run every test: unit, property, book, browser
 	$(BIN)/pytest
@@ -48,6 +55,10 @@ $(VENV)/book.stamp: requirements.txt requirements/constraints.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(VENV)/test.stamp: $(VENV)/book.stamp requirements/test.txt
+$(VENV)/live.stamp: $(VENV)/book.stamp requirements/live.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/live.txt
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/live.stamp requirements/test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/test.txt
 	@touch $@
