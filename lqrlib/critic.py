@@ -264,14 +264,16 @@ def moments(z: Array, cost: Array, x_next: Array, weight: Array | Flags) -> Mome
     -------
     Moments
     """
-    plain = products(z)
-    weighted = plain * weight[..., None, :]
     twice = _twice(z.shape[-2])  # φ is ψ(z) with this factor, taken out of the sums
-    return Moments(
-        twice[:, None] * (weighted @ plain.mT) * twice,
-        twice[:, None] * (weighted @ products(x_next).mT),
-        twice * (weighted @ cost[..., None])[..., 0],
-    )
+    d, p = len(twice), len(_pairs(x_next.shape[-2])) + 1
+    # Side by side, [ψ(z); ψ(x'); c], so that all sums are one matrix product.
+    columns = np.empty((*z.shape[:-2], d + p + 1, z.shape[-1]))
+    _write_products(z, columns[..., :d, :])
+    _write_products(x_next, columns[..., d : d + p, :])
+    columns[..., -1, :] = cost
+    weighted = columns[..., :d, :] * weight[..., None, :]
+    total = twice[:, None] * (weighted @ columns.mT)
+    return Moments(total[..., :d] * twice, total[..., d : d + p], total[..., -1])
 
 
 def products(x: Array) -> Array:
@@ -285,11 +287,8 @@ def products(x: Array) -> Array:
     -------
     array, shape [..., p, M]
     """
-    pairs = _pairs(x.shape[-2])
-    psi = np.empty((*x.shape[:-2], len(pairs) + 1, x.shape[-1]))
-    for place, (k, l) in enumerate(pairs):  # noqa: E741 (k ≤ l, as on paper)
-        np.multiply(x[..., k, :], x[..., l, :], out=psi[..., place, :])
-    psi[..., -1, :] = 1.0
+    psi = np.empty((*x.shape[:-2], len(_pairs(x.shape[-2])) + 1, x.shape[-1]))
+    _write_products(x, psi)
     return psi
 
 
@@ -370,6 +369,12 @@ def _system(lqr: LQR, collected: Moments, K: Array) -> tuple[Array, Array]:
 def _pairs(size: int) -> tuple[tuple[int, int], ...]:
     """(i, j) with i ≤ j, row by row."""
     return tuple(itertools.combinations_with_replacement(range(size), 2))
+
+
+def _write_products(x: Array, out: Array) -> None:
+    for place, (k, l) in enumerate(_pairs(x.shape[-2])):  # noqa: E741 (k ≤ l, as on paper)
+        np.multiply(x[..., k, :], x[..., l, :], out=out[..., place, :])
+    out[..., -1, :] = 1.0
 
 
 def _twice(size: int) -> Array:

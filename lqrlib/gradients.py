@@ -374,8 +374,10 @@ def _discounts(lqr: LQR, data: Trajectories) -> Array:
 def _moved_by_weights(part: Weighted, policy: GaussianPolicy, credit: Array) -> Array:
     """What a trajectory's weight takes from the means of each t, [..., m, n, N]."""
     e = residual(policy.K[..., None], part.x, part.u)
-    sums = np.cumsum(np.einsum("...tmi,...tni->...tmni", e, part.x), axis=-4)
-    means = np.einsum("...ti,...tmni->...tmn", credit, sums) / credit.shape[-1]
+    steps = np.einsum("...tmi,...tni->...mnti", e, part.x)
+    credit = credit[..., None, None, :, :]
+    means = np.einsum("...mnti,...mnti->...tmn", credit, running_sum(steps))
+    means /= credit.shape[-1]
     whitened = np.linalg.solve(policy.cov[..., None, :, :], means)
     return np.einsum("...ti,...tmn->...mni", part.w, whitened)
 
