@@ -117,6 +117,13 @@ def test_between_the_points_of_the_map_it_runs_afresh(explorer, sweeps):
     explorer.show()
 
 
+def test_a_live_slider_that_stops_beside_a_point_of_the_map_shows_the_point(explorer):
+    exact_words = explorer.show(cov=1.0, real_ratio=0.5, expression="hack")
+    assert explorer.show(cov=1.02, real_ratio=0.497, expression="hack") == exact_words
+    assert "fresh" not in exact_words
+    explorer.show()
+
+
 def test_its_built_face_is_light_and_alike_twice(explorer):
     page = explorer.html()
     assert page == explorer.html()

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
+from numpy.typing import ArrayLike
 
 from lqrlib import exact
 from lqrlib._validate import Array, Flags
@@ -21,6 +22,8 @@ from lqrlib.show.style import COLOURS, EXPRESSIONS, band, figure, set_band
 
 _LOWEST, _HIGHEST = 1e-4, 1e4
 _LIVE_SEEDS = 5
+# Half a step of a live slider, which need not stop exactly at a value of the map.
+_SAME_LOG_COV, _SAME_RATIO = 0.035, 0.005
 _RING: dict[str, Any] = {"mfc": "none", "mec": COLOURS["gain"], "mew": 2.5}
 _CALL = (
     "mbpo.mbpo(lqr, MBPOSettings(K0, {expression}, cov={cov}, "
@@ -198,8 +201,11 @@ def puzzle_explorer(
     (here,) = over.plot([covs[0]], [0], "s", ms=21, **_RING)
 
     def runs(expression: str, cov: float, real_ratio: float) -> tuple[Array, str]:
-        if cov in covs and real_ratio in ratios:
-            at = covs.index(cov), ratios.index(real_ratio)
+        at = (
+            _near(np.log(covs), np.log(cov), _SAME_LOG_COV),
+            _near(ratios, real_ratio, _SAME_RATIO),
+        )
+        if None not in at:
             return costs[expression][:, *at], "runs"
         chosen = replace(settings, expression=expression)
         axes = {"cov": [cov], "real_ratio": [real_ratio]}
@@ -283,6 +289,12 @@ def _limits(covs: Sequence[float]) -> tuple[float, float]:
     """Ends of the axis: six tenths of a cell beyond the first and the last one."""
     edge = (covs[-1] / covs[0]) ** (0.6 / (len(covs) - 1))
     return covs[0] / edge, covs[-1] * edge
+
+
+def _near(grid: ArrayLike, value: float, same: float) -> int | None:
+    """Place of the grid's value that is the same up to a live slider's step."""
+    distance = np.abs(np.asarray(grid) - value)
+    return int(distance.argmin()) if distance.min() <= same else None
 
 
 def _verdict(lqr: LQR, expression: str, cost: Array, kind: str) -> str:
