@@ -109,9 +109,9 @@ def test_hidden_marks_are_drawn_but_outside_the_axes(explorer):
 
 def test_between_the_points_of_the_map_it_runs_afresh(explorer, sweeps):
     words = explorer.show(cov=2.0, real_ratio=0.3, expression="dpg")
-    assert "5 fresh runs" in words
+    assert "10 fresh runs" in words
     settings = replace(SETTINGS, expression="dpg")
-    found = sweep(LQR, settings, {"cov": [2.0], "real_ratio": [0.3]}, range(5))
+    found = sweep(LQR, settings, {"cov": [2.0], "real_ratio": [0.3]}, range(10))
     _, median, _ = show.quartiles(show.excess(LQR, found.history.cost[:, 0, 0]))
     assert np.allclose(explorer.moving[0].get_ydata(), median, rtol=1e-12)
     explorer.show()

@@ -21,7 +21,7 @@ from lqrlib.show.scene import Panel
 from lqrlib.show.style import COLOURS, EXPRESSIONS, band, figure, set_band
 
 _LOWEST, _HIGHEST = 1e-4, 1e4
-_LIVE_SEEDS = 5
+_LIVE_SEEDS = 10
 # Half a step of a live slider, which need not stop exactly at a value of the map.
 _SAME_LOG_COV, _SAME_RATIO = 0.035, 0.005
 _RING: dict[str, Any] = {"mfc": "none", "mec": COLOURS["gain"], "mew": 2.5}
