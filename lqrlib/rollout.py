@@ -9,10 +9,10 @@ What is returned has samples as rows: views on memory ordered (T, n+m, N).
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from lqrlib import _steps, _validate
 from lqrlib._validate import Array, Flags
@@ -229,10 +229,10 @@ def concatenate(parts: Sequence[Trajectories]) -> Trajectories:
     if len(sizes) > 1:
         raise _validate.error("parts", "equal T, n, m and leading axes", sizes)
     return Trajectories(
-        _joined([part.x for part in parts], -3),
-        _joined([part.u for part in parts], -3),
-        _joined([part.cost for part in parts], -2),
-        _joined([part.diverged for part in parts], -1),
+        np.concatenate([part.x for part in parts], axis=-3),
+        np.concatenate([part.u for part in parts], axis=-3),
+        np.concatenate([part.cost for part in parts], axis=-2),
+        np.concatenate([part.diverged for part in parts], axis=-1),
         _joined_policy(parts),
     )
 
@@ -342,12 +342,6 @@ def _by_trajectory(policy: Policy) -> Policy:
     if isinstance(policy, LinearPolicy):
         return LinearPolicy(spread(policy.K))
     return GaussianPolicy(spread(policy.K), spread(policy.cov))
-
-
-def _joined(pieces: Sequence[NDArray[Any]], axis: int) -> NDArray[Any]:
-    """Joined along N, and laid out alike: N last in memory."""
-    last = [np.moveaxis(piece, axis, -1) for piece in pieces]
-    return np.moveaxis(np.concatenate(last, axis=-1), -1, axis)
 
 
 def _joined_policy(parts: Sequence[Trajectories]) -> Policy:

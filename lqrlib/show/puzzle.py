@@ -190,17 +190,13 @@ def puzzle_explorer(
     names = [EXPRESSIONS[name].name for name in sweeps]
     costs = {name: found.history.cost for name, found in sweeps.items()}
     regions = {name: region(lqr, cost[-1]) for name, cost in costs.items()}
-    curves, beside = learning_figure(settings.updates)
-    best = float(exact.cost(lqr, exact.optimal_gain(lqr)))
-    beside.axhline(0.01 * best, color=COLOURS["border"], ls="--", lw=1)
-    beside.text(0.6, 0.011 * best, "1 % above J*", va="bottom", fontsize=9)
-    cell = costs["hack"][:, 0, 0]
-    line, shade = learning_curve(beside, lqr, cell, COLOURS["gain"])
+    curves, line, shade = _curves(lqr, costs["hack"][:, 0, 0])
     plane, over = _plane(covs, ratios)
     marks = _marks(over, covs, ratios)
     (here,) = over.plot([covs[0]], [0], "s", ms=21, **_RING)
 
     def runs(expression: str, cov: float, real_ratio: float) -> tuple[Array, str]:
+        """Costs of a cell, from the map where it has one, and what to call them."""
         at = (
             _near(np.log(covs), np.log(cov), _SAME_LOG_COV),
             _near(ratios, real_ratio, _SAME_RATIO),
@@ -240,6 +236,14 @@ def puzzle_explorer(
         call=_CALL,
         slow=True,
     )
+
+
+def _curves(lqr: LQR, cost: Array) -> tuple[Figure, Line2D, Polygon]:
+    fig, ax = learning_figure(len(cost) - 1)
+    best = float(exact.cost(lqr, exact.optimal_gain(lqr)))
+    ax.axhline(0.01 * best, color=COLOURS["border"], ls="--", lw=1)
+    ax.text(0.6, 0.011 * best, "1 % above J*", va="bottom", fontsize=9)
+    return fig, *learning_curve(ax, lqr, cost, COLOURS["gain"])
 
 
 def _plane(covs: Sequence[float], ratios: Sequence[float]) -> tuple[Figure, Axes]:
