@@ -85,6 +85,7 @@ def test_a_run_lost_in_every_seed_is_said_without_a_number(sweeps):
     gone = show.puzzle_explorer(LQR, SETTINGS, {**sweeps, "hack": lost})
     words = gone.show()
     assert "Median: none" in words
+    assert "Left the stable set: 4." in words  # runs, not runs times updates
     assert not {"nan", "inf"} & set(words.split())
     assert gone.moving[0].get_ydata()[-1] > 300
 
