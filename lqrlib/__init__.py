@@ -4,8 +4,9 @@ The world is linear, the cost quadratic, the policy u = Kx. Floors, from below:
 
 - `lqrlib.problem`, `lqrlib.lyapunov`, `lqrlib.history`: the problem, the one solver,
   the record of a descent;
-- `lqrlib.worlds`, `lqrlib.exact`, `lqrlib.policy`: named worlds, closed forms in K,
-  policies;
+- `lqrlib.worlds`, `lqrlib.exact`, `lqrlib.finite_horizon`, `lqrlib.policy`: named
+  worlds, closed forms in K and in the gains of T stages, policies;
+- `lqrlib.rates`: what a step does to the cost, and how fast steps arrive;
 - `lqrlib.rollout`: trajectories and transitions;
 - `lqrlib.weights`, `lqrlib.model`, `lqrlib.critic`: importance weights, the fitted
   model, the fitted action value;
@@ -20,6 +21,7 @@ from lqrlib import (
     critic,
     descent,
     exact,
+    finite_horizon,
     gradients,
     history,
     lyapunov,
@@ -27,6 +29,7 @@ from lqrlib import (
     model,
     policy,
     problem,
+    rates,
     rollout,
     weights,
     worlds,
@@ -36,7 +39,7 @@ from lqrlib.gradients import GradientEstimate
 from lqrlib.history import History, Status
 from lqrlib.mbpo import MBPOHistory, MBPOSettings, SweepResult
 from lqrlib.model import LinearModel
-from lqrlib.policy import GaussianPolicy, LinearPolicy
+from lqrlib.policy import GaussianPolicy, LinearPolicy, StagePolicy
 from lqrlib.problem import LQR
 from lqrlib.rollout import Trajectories, Transitions
 
@@ -52,6 +55,7 @@ __all__ = [
     "LinearPolicy",
     "MBPOHistory",
     "MBPOSettings",
+    "StagePolicy",
     "Status",
     "SweepResult",
     "Trajectories",
@@ -59,6 +63,7 @@ __all__ = [
     "critic",
     "descent",
     "exact",
+    "finite_horizon",
     "gradients",
     "history",
     "lyapunov",
@@ -66,6 +71,7 @@ __all__ = [
     "model",
     "policy",
     "problem",
+    "rates",
     "rollout",
     "weights",
     "worlds",

@@ -56,14 +56,18 @@ def step_matrix(A: Array, B: Array, W_root: Array, K: Array, cov_root: Array) ->
 
 
 def simulate(
-    step: Array, stage: Array, starts: Array, noise: Iterable[Array], horizon: int
+    steps: Iterable[Array],
+    stage: Array,
+    starts: Array,
+    noise: Iterable[Array],
+    horizon: int,
 ) -> tuple[Array, Array]:
     """Trajectories and their stage costs; what overflows becomes inf, never nan.
 
     Parameters
     ----------
-    step : array, shape [..., m+n, n+m+n]
-        From `step_matrix`.
+    steps : iterable of array, shape [..., m+n, n+m+n]
+        From `step_matrix`, one for each step.
     stage : array, shape [n+m, n+m]
         Stage cost z'(stage)z of z = (x, u).
     starts : array, shape [..., N, n]
@@ -85,7 +89,7 @@ def simulate(
     rows[..., :n, :], rows[..., n - width :, :] = starts.mT, 0.0
     cost, before = np.empty((*lead, horizon, N)), np.empty((*lead, n + width, N))
     with np.errstate(over="ignore", invalid="ignore"):
-        for t, normals in zip(range(horizon), noise, strict=False):
+        for t, step, normals in zip(range(horizon), steps, noise, strict=False):
             x, z = t * width, slice(t * width, (t + 1) * width)
             before[..., :n, :] = rows[..., x : x + n, :]
             before[..., n:, :] = normals

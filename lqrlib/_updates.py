@@ -4,6 +4,7 @@ Axes are [C, R, …]: covariances, then ratios. Everything random is drawn once,
 cells, in an order that does not depend on them.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -116,7 +117,9 @@ def _rolled(
     lead = np.broadcast_shapes(step.shape[:-2], starts.shape[:-2])
     starts = np.broadcast_to(starts, (*lead, *starts.shape[-2:]))
     stage, blocks = stage_matrix(lqr), blocks_of(noise)
-    return _steps.simulate(step, stage, starts, blocks, noise.shape[-2])
+    return _steps.simulate(
+        itertools.repeat(step), stage, starts, blocks, noise.shape[-2]
+    )
 
 
 def _drawn(run: Run, rng: np.random.Generator) -> _Batch:
@@ -200,7 +203,7 @@ def hack(run: Run, length: float) -> Step:
             if fresh is not None:
                 parts.append(model_part(fresh[0][c], fresh[1][c], batch))
             found.append(gradient(parts, K[c], cov[c]))
-        return rule(np.stack(found)), np.array(0)
+        return rule(np.stack(found), K), np.array(0)
 
     return step
 

@@ -5,23 +5,31 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lqrlib import _validate, exact
+from lqrlib import _validate, exact, finite_horizon
 from lqrlib._validate import Array, Flags
 from lqrlib.gradients import GradientEstimate
 from lqrlib.history import History
 from lqrlib.problem import LQR
 
+Gradient = Callable[[Array], Array | GradientEstimate]
+Rule = Callable[[Array, Array], Array]  # gradients and gains → changes to subtract
+
+# Armijo's condition: a share of the decrease that the slope promises. Any small number
+# serves; this one is the textbooks'.
+_PROMISED = 1e-4
+_MOST_HALVINGS = 60
+
 
 def descend(
     lqr: LQR,
     K0: ArrayLike,
-    gradient: Callable[[Array], Array | GradientEstimate],
-    step: float | Callable[[Array], Array],
+    gradient: Gradient,
+    step: float | Rule,
     *,
     updates: int = 100,
     within: float = 0.01,
 ) -> History:
-    """K ← K − step(gradient(K)), until the gain leaves the stable set.
+    """K ← K − step · gradient(K), until the gain leaves the stable set.
 
     Parameters
     ----------
@@ -32,7 +40,8 @@ def descend(
     gradient : callable
         All gains [..., m, n] at once → gradients, or a `GradientEstimate`.
     step : float or callable
-        A factor, or what makes of gradients the changes to subtract: `of_length`.
+        A factor, or a rule that makes of gradients and gains the changes to subtract:
+        `of_length`, `backtracking`.
     updates : int
         Number of updates.
     within : float
@@ -49,27 +58,68 @@ def descend(
     ValueError
         If K0 has a wrong shape or entry, or an argument is of another kind.
     """
-    K = lqr.gain(K0)
-    rule = step if callable(step) else _scaled(_validate.number("step", step))
-    path, costs = [K], [exact.cost(lqr, K)]
-    for _ in range(_validate.count("updates", updates)):
-        going = np.isfinite(costs[-1])
-        if not going.any():  # nothing moves any more: no gradient is asked for
-            path.append(K)
-            costs.append(costs[-1])
-            continue
-        found = gradient(K)
-        direction = found.gradient if isinstance(found, GradientEstimate) else found
-        with np.errstate(over="ignore", invalid="ignore"):
-            change = rule(np.asarray(direction))
-        K = moved(K, change, going)
-        path.append(K)
-        costs.append(exact.cost(lqr, K))
+    path, costs = _walk(
+        lqr.gain(K0), lambda K: exact.cost(lqr, K), gradient, step, updates
+    )
     optimum = float(exact.cost(lqr, exact.optimal_gain(lqr)))
-    return History.judge(np.stack(path), np.stack(costs), optimum, within=within)
+    return History.judge(path, costs, optimum, within=within)
 
 
-def of_length(length: float) -> Callable[[Array], Array]:
+def descend_stages(
+    lqr: LQR,
+    K0: ArrayLike,
+    gradient: Gradient,
+    step: float | Rule,
+    *,
+    terminal: ArrayLike | None = None,
+    updates: int = 100,
+    within: float = 0.01,
+) -> History:
+    """`descend` for the gains of T stages, scored by the exact cost of T stages.
+
+    Parameters
+    ----------
+    lqr : LQR
+        The true world.
+    K0 : array, shape [..., T, m, n]
+        First gains; leading axes are paths of their own.
+    gradient : callable
+        All gains [..., T, m, n] at once → gradients, or a `GradientEstimate`.
+    step : float or callable
+        A factor, or a rule that makes of gradients and gains the changes to subtract.
+    terminal : array, shape [n, n], optional
+        Terminal cost ⪰ 0; zero if not given.
+    updates : int
+        Number of updates.
+    within : float
+        Relative tolerance that counts as converged.
+
+    Returns
+    -------
+    History
+        A path ends where its cost leaves the floats.
+
+    Raises
+    ------
+    ValueError
+        If K0 has a wrong shape or entry, or an argument is of another kind.
+
+    Notes
+    -----
+    With `lqrlib.finite_horizon.gradient`, the exact method of Hambly, Xu & Yang (2021),
+    Theorem 3.3; with `lqrlib.gradients.zeroth_order_stages`, that of their Algorithm 1.
+    """
+    gains = finite_horizon.stages(lqr, K0)
+
+    def cost(K: Array) -> Array:
+        return finite_horizon.cost(lqr, K, terminal=terminal)
+
+    path, costs = _walk(gains, cost, gradient, step, updates)
+    best = finite_horizon.optimal_gains(lqr, gains.shape[-3], terminal=terminal)
+    return History.judge(path, costs, float(cost(best)), within=within, stages=True)
+
+
+def of_length(length: float) -> Rule:
     """Steps of one Frobenius length, along the gradient: only its direction counts.
 
     Parameters
@@ -79,7 +129,7 @@ def of_length(length: float) -> Callable[[Array], Array]:
     Returns
     -------
     callable
-        Gradients [..., m, n] → changes [..., m, n]; zero for a zero gradient.
+        Gradients [..., m, n] and gains → changes [..., m, n]; zero for a zero gradient.
 
     Raises
     ------
@@ -88,7 +138,7 @@ def of_length(length: float) -> Callable[[Array], Array]:
     """
     length = _validate.number("length", length)
 
-    def rule(gradient: Array) -> Array:
+    def rule(gradient: Array, K: Array) -> Array:  # noqa: ARG001
         # By its largest entry first: squares leave the floats long before entries do.
         largest = np.abs(gradient).max(axis=(-2, -1), keepdims=True)
         unit = gradient / np.where(largest > 0.0, largest, 1.0)
@@ -98,22 +148,111 @@ def of_length(length: float) -> Callable[[Array], Array]:
     return rule
 
 
+def backtracking(lqr: LQR, first: float = 1.0, *, cov: ArrayLike | None = 0.0) -> Rule:
+    """The first of the factors η, η/2, η/4, … with which the exact cost falls enough.
+
+    Enough is J(K − ηD) ≤ J(K) − 10⁻⁴ η ⟨∇J(K), D⟩ for a direction D. An unstable gain
+    costs inf, so that no step leaves the stable set. The cost asked is that of one gain
+    without an end: this is not for the gains of stages.
+
+    Parameters
+    ----------
+    lqr : LQR
+        The true world, whose exact cost is asked.
+    first : float
+        The factor to begin with, above 0.
+    cov : float or array, shape [..., m, m]
+        Covariance Σ of the policy; a number σ² means σ²I.
+
+    Returns
+    -------
+    callable
+        Directions [..., m, n] and gains → changes [..., m, n]; zero where 60 halvings
+        find nothing better, as for a direction that does not lead down.
+
+    Raises
+    ------
+    ValueError
+        If ``first`` is not a number above 0, or cov has a wrong shape or entry.
+
+    Notes
+    -----
+    Armijo (1966), "Minimization of functions having Lipschitz continuous first partial
+    derivatives".
+    """
+    factor = _validate.number("first", first)
+    if factor <= 0.0:
+        raise _validate.error("first", "a number above 0", first)
+    Sigma = _validate.covariance("cov", cov, lqr.m)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def rule(direction: Array, K: Array) -> Array:
+        here = exact.evaluate(lqr, K, Sigma)
+        slope = (here.gradient * direction).sum(axis=(-2, -1))
+        step = np.full(slope.shape, factor)
+        searching = slope > 0.0  # False for nan
+        for _ in range(_MOST_HALVINGS):
+            trial = K - np.where(searching, step, 0.0)[..., None, None] * direction
+            enough = here.cost - _PROMISED * step * slope
+            searching = searching & ~_falls(lqr, trial, Sigma, enough)
+            if not searching.any():
+                break
+            step = np.where(searching, 0.5 * step, step)
+        found = (slope > 0.0) & ~searching
+        return np.where(found, step, 0.0)[..., None, None] * direction
+
+    return rule
+
+
 def moved(K: Array, change: Array, going: Flags) -> Array:
     """K − change, where the path is still going and the change is finite.
 
     Parameters
     ----------
-    K : array, shape [..., m, n]
-    change : array, shape [..., m, n]
+    K : array, shape [..., m, n] or [..., T, m, n]
+    change : array, of the shape of K
     going : array of bool, shape [...]
 
     Returns
     -------
-    array, shape [..., m, n]
+    array, of the shape of K
     """
-    usable = np.isfinite(change).all(axis=(-2, -1)) & going
-    return np.where(usable[..., None, None], K - change, K)
+    core = tuple(range(going.ndim - K.ndim, 0))
+    usable = np.isfinite(change).all(axis=core, keepdims=True)
+    return np.where(usable & np.expand_dims(going, core), K - change, K)
 
 
-def _scaled(factor: float) -> Callable[[Array], Array]:
-    return lambda gradient: factor * gradient
+def _walk(
+    K: Array,
+    cost: Callable[[Array], Array],
+    gradient: Gradient,
+    step: float | Rule,
+    updates: int,
+) -> tuple[Array, Array]:
+    rule = step if callable(step) else _scaled(_validate.number("step", step))
+    path, costs = [K], [cost(K)]
+    for _ in range(_validate.count("updates", updates)):
+        going = np.isfinite(costs[-1])
+        if not going.any():  # nothing moves any more: no gradient is asked for
+            path.append(K)
+            costs.append(costs[-1])
+            continue
+        found = gradient(K)
+        direction = found.gradient if isinstance(found, GradientEstimate) else found
+        with np.errstate(over="ignore", invalid="ignore"):
+            change = rule(np.asarray(direction), K)
+        K = moved(K, change, going)
+        path.append(K)
+        costs.append(cost(K))
+    return np.stack(path), np.stack(costs)
+
+
+def _falls(lqr: LQR, trial: Array, Sigma: Array, enough: Array) -> Flags:
+    """Whether the cost of a trial gain is low enough; a trial may have overflowed."""
+    usable: Flags = np.asarray(np.isfinite(trial).all(axis=(-2, -1)))
+    J = exact.cost(lqr, np.where(usable[..., None, None], trial, 0.0), Sigma)
+    return usable & (enough >= J)
+
+
+def _scaled(factor: float) -> Rule:
+    return lambda gradient, K: factor * gradient  # noqa: ARG005

@@ -125,6 +125,29 @@ def state_moment(lqr: LQR, K: ArrayLike, cov: ArrayLike | None = 0.0) -> Array:
 
 
 @_overflow_is_data
+def moment_source(lqr: LQR, cov: ArrayLike | None = 0.0) -> Array:
+    """S = X₀ + γ/(1−γ)(W + BΣB'): what enters the state, discounted and summed.
+
+    Parameters
+    ----------
+    lqr : LQR
+    cov : float or array, shape [..., m, m]
+        Covariance Σ of the policy N(Kx, Σ); a number σ² means σ²I; 0: deterministic.
+
+    Returns
+    -------
+    array, shape [..., n, n]
+        Symmetric, ⪰ 0. X_K ⪰ S for every stable gain.
+
+    Raises
+    ------
+    ValueError
+        If cov has a wrong shape or entry; if γ = 1 while W or Σ is not zero.
+    """
+    return _moment_source(lqr, _validate.covariance("cov", cov, lqr.m))
+
+
+@_overflow_is_data
 def q_matrix(lqr: LQR, K: ArrayLike) -> Array:
     """Θ_K with Q(x, u) = z'Θz + const, z = (x, u).
 

@@ -1,10 +1,12 @@
-r"""Policy gradients from data: the sampled expressions, one function each.
+r"""Policy gradients from data and from queries: the sampled expressions.
 
 Likelihood-ratio estimates ("the Gaussian hack") speak of the Gaussian policy N(Kx, Σ)
 and of T steps. The deterministic policy gradient speaks of u = Kx, with a critic. In
 both the data may come from other policies. With S_t = Σ_{s≤t} ∇_K log π(u_s|x_s) and
 w_t the weight of the first t + 1 steps, a likelihood-ratio estimate is a mean over
 trajectories of Σ_t credit_t S_t; the estimates differ in their credit.
+
+Zeroth-order estimates need no data: they query perturbed gains, in a world or a model.
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lqrlib import _validate
+from lqrlib import _validate, finite_horizon
+from lqrlib._queries import Perturbation, costs
 from lqrlib._validate import Array
 from lqrlib.critic import Critic, feature_count, linearised
 from lqrlib.policy import GaussianPolicy
@@ -320,6 +323,123 @@ def gauss_newton_dpg(
     return _linear(step, np.linalg.solve(curvature[..., None, :, :], moved), data)
 
 
+@_overflow_is_data
+def zeroth_order(
+    lqr: LQR,
+    K: ArrayLike,
+    *,
+    radius: float,
+    n_trajectories: int,
+    horizon: int,
+    rng: np.random.Generator,
+    two_point: bool = False,
+) -> GradientEstimate:
+    """Mean of (D/r) c(K + rU) U; two-point: of (D/2r) (c(K + rU) − c(K − rU)) U.
+
+    U is uniform on the unit sphere of the D = mn entries of a gain, and c the cost of
+    one trajectory of T steps. The two costs of a pair share their start and noise.
+
+    Parameters
+    ----------
+    lqr : LQR
+        The world that is queried, or a fitted model (`LinearModel.problem`).
+    K : array, shape [..., m, n]
+    radius : float
+        r > 0, the Frobenius length of a perturbation.
+    n_trajectories : int
+        In all; a pair counts twice, so that two points need an even number.
+    horizon : int
+        T.
+    rng : numpy.random.Generator
+    two_point : bool
+
+    Returns
+    -------
+    GradientEstimate
+        Its mean is the gradient of the cost of T steps averaged over the ball of radius
+        r around K. nan where a trajectory left the floats.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape, type or entry, or ``n_trajectories`` is odd.
+
+    Notes
+    -----
+    Equations (one-point) and (two-point) of `book/finite_horizon.md`; Fazel et al.
+    (2018), Algorithm 1; Malik et al. (2020).
+    """
+    gain, T = lqr.gain(K), _validate.count("horizon", horizon)
+    drawn = _Queries.draw(gain.shape, radius, n_trajectories, rng, two_point)
+    every = Perturbation(slice(None), drawn.signed())
+    found = costs(
+        lqr,
+        np.broadcast_to(gain, (T, *gain.shape)),
+        lambda t: every,  # noqa: ARG005
+        drawn.U.shape[-1],
+        np.zeros((lqr.n, lqr.n)),
+        rng,
+    )
+    return drawn.estimate(found)
+
+
+@_overflow_is_data
+def zeroth_order_stages(
+    lqr: LQR,
+    K: ArrayLike,
+    *,
+    radius: float,
+    n_trajectories: int,
+    rng: np.random.Generator,
+    terminal: ArrayLike | None = None,
+    two_point: bool = False,
+) -> GradientEstimate:
+    """`zeroth_order` for each stage t on its own: trajectories that perturb K_t only.
+
+    Parameters
+    ----------
+    lqr : LQR
+        The world that is queried, or a fitted model (`LinearModel.problem`).
+    K : array, shape [..., T, m, n]
+    radius : float
+        r > 0, the Frobenius length of a perturbation.
+    n_trajectories : int
+        For each stage, so T times as many in all; a pair counts twice.
+    rng : numpy.random.Generator
+    terminal : array, shape [n, n], optional
+        Terminal cost ⪰ 0; zero if not given.
+    two_point : bool
+
+    Returns
+    -------
+    GradientEstimate
+        Of the cost of `lqrlib.finite_horizon.cost`, shape [..., T, m, n].
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape, type or entry, or ``n_trajectories`` is odd.
+
+    Notes
+    -----
+    Hambly, Xu & Yang (2021), Algorithm 1, is the one-point form. A cost is quadratic in
+    the gain of one stage, so that the mean is the exact gradient, whatever r.
+    """
+    gains = finite_horizon.stages(lqr, K)
+    last = finite_horizon.terminal_cost(lqr, terminal)
+    drawn = _Queries.draw(gains.shape, radius, n_trajectories, rng, two_point)
+    signed, T, M = drawn.signed(), gains.shape[-3], drawn.U.shape[-1]
+    found = costs(
+        lqr,
+        np.moveaxis(gains, -3, 0),
+        lambda t: Perturbation(slice(t * M, (t + 1) * M), signed[..., t, :, :, :]),
+        T * M,
+        last,
+        rng,
+    )
+    return drawn.estimate(found.reshape(*found.shape[:-1], T, M))
+
+
 def mean_cost(parts: Sequence[Weighted]) -> Array:
     """The time baseline Σ w_t γᵗc_t / Σ w_t, over all trajectories of all parts.
 
@@ -357,6 +477,48 @@ def score_terms(part: Weighted, K: Array, cov: Array, credit: Array) -> Array:
     return np.einsum("...km,...mni->...kni", np.linalg.inv(cov), total)
 
 
+class _Queries(NamedTuple):
+    """Directions U [..., m, n, M] on the unit sphere, and what they are asked for."""
+
+    U: Array
+    radius: float
+    n_trajectories: int
+    two_point: bool
+
+    @classmethod
+    def draw(
+        cls,
+        shape: tuple[int, ...],
+        radius: float,
+        n_trajectories: int,
+        rng: np.random.Generator,
+        two_point: bool,
+    ) -> "_Queries":
+        radius = _validate.number("radius", radius)
+        if radius <= 0.0:
+            raise _validate.error("radius", "a number above 0", radius)
+        count = _validate.count("n_trajectories", n_trajectories)
+        if two_point and count % 2:
+            raise _validate.error("n_trajectories", "an even number for pairs", count)
+        rng = _validate.generator("rng", rng)
+        normals = rng.standard_normal((*shape, count // 2 if two_point else count))
+        length = np.sqrt(np.square(normals).sum(axis=(-3, -2), keepdims=True))
+        return cls(normals / length, radius, count, two_point)
+
+    def signed(self) -> Array:
+        """The perturbations asked for, [S, ..., m, n, M] with S = 2 for pairs."""
+        signs = np.array([1.0, -1.0] if self.two_point else [1.0])
+        return np.multiply.outer(self.radius * signs, self.U)
+
+    def estimate(self, costs: Array) -> GradientEstimate:
+        """Costs [S, ..., M] → the mean over directions of (D/r) (difference) U."""
+        change = 0.5 * (costs[0] - costs[1]) if self.two_point else costs[0]
+        entries = self.U.shape[-3] * self.U.shape[-2]
+        terms = entries / self.radius * change[..., None, None, :] * self.U
+        size = np.full(terms.shape[:-3], float(self.n_trajectories))
+        return GradientEstimate(*_mean_and_error(terms), size)
+
+
 def _weighted(
     lqr: LQR, data: Trajectories, K: ArrayLike, cov: ArrayLike
 ) -> tuple[GaussianPolicy, Weighted, Array]:
@@ -384,16 +546,18 @@ def _moved_by_weights(part: Weighted, policy: GaussianPolicy, credit: Array) -> 
 
 def _mean(terms: Array, log_w: Array, shift: Array | float = 0.0) -> GradientEstimate:
     """The mean over trajectories; its error is that of a mean of terms − shift."""
+    size = effective_sample_size(log_w[..., -1])
+    return GradientEstimate(*_mean_and_error(terms, shift), size)
+
+
+def _mean_and_error(terms: Array, shift: Array | float = 0.0) -> tuple[Array, Array]:
     gradient = terms.mean(axis=-1)
     N = terms.shape[-1]
     moved = terms - shift
     squares = np.square(moved - moved.mean(axis=-1, keepdims=True)).sum(axis=-1)
     error = np.sqrt(squares / N / (N - 1)) if N > 1 else np.full(gradient.shape, np.inf)
     lost = ~np.isfinite(gradient)
-    size = effective_sample_size(log_w[..., -1])
-    return GradientEstimate(
-        np.where(lost, np.nan, gradient), np.where(lost, np.nan, error), size
-    )
+    return np.where(lost, np.nan, gradient), np.where(lost, np.nan, error)
 
 
 def _critic(

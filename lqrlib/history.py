@@ -38,7 +38,7 @@ class History:
     Parameters
     ----------
     K : array, shape [updates + 1, ..., m, n]
-        Gains, the first one before any update.
+        Gains, the first one before any update; with an axis [T] before m for stages.
     cost : array, shape [updates + 1, ...]
         Exact cost of each gain; inf where the gain is unstable.
     status : array of int, shape [...]
@@ -54,7 +54,13 @@ class History:
 
     @classmethod
     def judge(
-        cls, K: ArrayLike, cost: ArrayLike, optimum: float, *, within: float = 0.01
+        cls,
+        K: ArrayLike,
+        cost: ArrayLike,
+        optimum: float,
+        *,
+        within: float = 0.01,
+        stages: bool = False,
     ) -> "History":
         """Record a path and decide how it ended.
 
@@ -67,6 +73,8 @@ class History:
             The optimal cost J*.
         within : float
             Relative tolerance: converged means cost ≤ (1 + within) J* at the end.
+        stages : bool
+            Whether K [updates + 1, ..., T, m, n] holds a gain for each of T stages.
 
         Returns
         -------
@@ -75,16 +83,18 @@ class History:
         Raises
         ------
         ValueError
-            If K has fewer than three axes or is not finite, if ``cost`` does not have
+            If K has fewer axes than that or is not finite, if ``cost`` does not have
             the leading axes of ``K`` or holds nan, or if ``optimum`` or ``within`` is
             not a finite number, or ``within`` is negative.
         """
         gains = _validate.real_array("K", K)
-        if gains.ndim < 3:
-            raise _validate.error("K", "shape (updates + 1, …, m, n)", gains.shape)
+        core = 3 if stages else 2
+        if gains.ndim <= core:
+            wanted = "shape (updates + 1, …, " + "T, " * stages + "m, n)"
+            raise _validate.error("K", wanted, gains.shape)
         costs = _validate.real_array("cost", cost, infinite=True)
-        if costs.shape != gains.shape[:-2]:
-            raise _validate.error("cost", f"shape {gains.shape[:-2]}", costs.shape)
+        if costs.shape != gains.shape[:-core]:
+            raise _validate.error("cost", f"shape {gains.shape[:-core]}", costs.shape)
         optimum = _validate.number("optimum", optimum)
         within = _validate.number("within", within)
         if within < 0.0:

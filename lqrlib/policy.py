@@ -13,8 +13,43 @@ from lqrlib import _validate
 from lqrlib._validate import Array
 
 
+class _Deterministic:
+    """What no deterministic policy has."""
+
+    def log_prob(self, x: ArrayLike, u: ArrayLike) -> Array:  # noqa: ARG002
+        """Refused: given x, the action has no density.
+
+        Parameters
+        ----------
+        x : array, shape [..., N, n]
+        u : array, shape [..., N, m]
+
+        Raises
+        ------
+        ValueError
+            Always. All probability sits on the one action K x (a Dirac measure), so
+            neither a log-density nor a ratio of two of them exists.
+        """
+        raise _no_density()
+
+    def score(self, x: ArrayLike, u: ArrayLike) -> Array:  # noqa: ARG002
+        """Refused: without a density there is no derivative of its logarithm.
+
+        Parameters
+        ----------
+        x : array, shape [..., N, n]
+        u : array, shape [..., N, m]
+
+        Raises
+        ------
+        ValueError
+            Always, for the reason given at `log_prob`.
+        """
+        raise _no_density()
+
+
 @dataclass(frozen=True, eq=False, init=False)
-class LinearPolicy:
+class LinearPolicy(_Deterministic):
     """The deterministic policy u = K x.
 
     Parameters
@@ -51,36 +86,64 @@ class LinearPolicy:
         """
         return _states(x, self.K, self.K.shape[:-2]) @ self.K.mT
 
-    def log_prob(self, x: ArrayLike, u: ArrayLike) -> Array:  # noqa: ARG002
-        """Refused: given x, the action has no density.
+
+@dataclass(frozen=True, eq=False, init=False)
+class StagePolicy(_Deterministic):
+    """The deterministic policy u_t = K_t x_t: a gain for each of T stages.
+
+    Parameters
+    ----------
+    K : array, shape [..., T, m, n]
+
+    Raises
+    ------
+    ValueError
+        If K is not real and finite with at least three axes.
+    """
+
+    K: Array
+
+    def __init__(self, K: ArrayLike) -> None:
+        gains = _gain(K)
+        if gains.ndim < 3:
+            raise _validate.error("K", "shape (…, T, m, n)", gains.shape)
+        object.__setattr__(self, "K", gains)
+
+    @property
+    def horizon(self) -> int:
+        """T, the number of stages."""
+        return int(self.K.shape[-3])
+
+    def act(
+        self,
+        x: ArrayLike,
+        rng: np.random.Generator | None = None,  # noqa: ARG002
+        *,
+        stage: int,
+    ) -> Array:
+        """u = K_t x at the stage t; ``rng`` is accepted, and not used.
 
         Parameters
         ----------
         x : array, shape [..., N, n]
-        u : array, shape [..., N, m]
+        rng : numpy.random.Generator, optional
+        stage : int
+            t, from 0 to T − 1.
+
+        Returns
+        -------
+        array, shape [..., N, m]
 
         Raises
         ------
         ValueError
-            Always. All probability sits on the one action K x (a Dirac measure), so
-            neither a log-density nor a ratio of two of them exists.
+            If x is not real and finite with last axis n, or there is no such stage.
         """
-        raise _no_density()
-
-    def score(self, x: ArrayLike, u: ArrayLike) -> Array:  # noqa: ARG002
-        """Refused: without a density there is no derivative of its logarithm.
-
-        Parameters
-        ----------
-        x : array, shape [..., N, n]
-        u : array, shape [..., N, m]
-
-        Raises
-        ------
-        ValueError
-            Always, for the reason given at `log_prob`.
-        """
-        raise _no_density()
+        whole = isinstance(stage, int | np.integer) and not isinstance(stage, bool)
+        if not whole or stage not in range(self.horizon):
+            raise _validate.error("stage", f"one of 0 … {self.horizon - 1}", stage)
+        K = self.K[..., stage, :, :]
+        return _states(x, K, K.shape[:-2]) @ K.mT
 
 
 @dataclass(frozen=True, eq=False, init=False)

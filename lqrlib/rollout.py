@@ -8,7 +8,8 @@ different gains, covariances and models can be compared sample by sample.
 What is returned has samples as rows: views on memory ordered (T, n+m, N).
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +17,10 @@ from numpy.typing import ArrayLike
 
 from lqrlib import _steps, _validate
 from lqrlib._validate import Array, Flags
-from lqrlib.policy import GaussianPolicy, LinearPolicy
+from lqrlib.policy import GaussianPolicy, LinearPolicy, StagePolicy
 from lqrlib.problem import LQR
 
-Policy = LinearPolicy | GaussianPolicy
+Policy = LinearPolicy | GaussianPolicy | StagePolicy
 
 # Fits multiply up to four entries of a row; beyond this the product leaves the floats.
 _LARGEST = 1e60
@@ -38,7 +39,7 @@ class Trajectories(NamedTuple):
         Stage costs x'Qx + u'Ru; inf where too large for a float.
     diverged : array of bool, shape [..., N]
         Whether the cost became infinite; the states may then be infinite, too.
-    policy : LinearPolicy or GaussianPolicy
+    policy : LinearPolicy, GaussianPolicy or StagePolicy
         Leading axes of its K broadcast against [..., N]: none for one policy, N
         for one policy a trajectory.
     """
@@ -83,9 +84,9 @@ def rollout(
     ----------
     dynamics : LQR
         The world, or a fitted model with the known cost (`LinearModel.problem`).
-    policy : LinearPolicy or GaussianPolicy
+    policy : LinearPolicy, GaussianPolicy or StagePolicy
         With leading axes […]: a batch of policies, each with its own starts and noise
-        unless they are given.
+        unless they are given. Stage gains have a stage for each step.
     n_trajectories, horizon : int
         N and T.
     rng : numpy.random.Generator
@@ -107,9 +108,8 @@ def rollout(
     N = _validate.count("n_trajectories", n_trajectories)
     T = _validate.count("horizon", horizon)
     rng = _validate.generator("rng", rng)
-    K, cov = _gain_and_covariance(dynamics, policy)
+    matrices, lead = _step_matrices(dynamics, policy, T)
     width = dynamics.n + dynamics.m
-    lead = np.broadcast_shapes(K.shape[:-2], cov.shape[:-2])
     if x0 is not None:
         x0 = _validate.view("x0", x0, (N, dynamics.n), lead)
         lead = np.broadcast_shapes(lead, x0.shape[:-2])
@@ -119,9 +119,7 @@ def rollout(
     starts = draw_starts(dynamics, N, rng, lead) if x0 is None else x0
     blocks = _fresh(rng, (*lead, width, N)) if noise is None else blocks_of(noise)
     z, cost = _steps.simulate(
-        _steps.step_matrix(
-            dynamics.A, dynamics.B, _steps.root(dynamics.W), K, _steps.root(cov)
-        ),
+        matrices,
         stage_matrix(dynamics),
         np.broadcast_to(starts, (*lead, N, dynamics.n)),
         blocks,
@@ -193,7 +191,7 @@ def packed(z: Array, cost: Array, n: int, policy: Policy) -> Trajectories:
     z : array, shape [..., T+1, n+m, N]
     cost : array, shape [..., T, N]
     n : int
-    policy : LinearPolicy or GaussianPolicy
+    policy : LinearPolicy, GaussianPolicy or StagePolicy
 
     Returns
     -------
@@ -212,7 +210,7 @@ def concatenate(parts: Sequence[Trajectories]) -> Trajectories:
     Parameters
     ----------
     parts : sequence of Trajectories
-        Equal in all axes but N; all by Gaussian or all by deterministic policies.
+        Equal in all axes but N; all by policies of one kind.
 
     Returns
     -------
@@ -221,7 +219,7 @@ def concatenate(parts: Sequence[Trajectories]) -> Trajectories:
     Raises
     ------
     ValueError
-        If there is none, sizes differ, or some policies have a density and some not.
+        If there is none, or sizes or kinds of policies differ.
     """
     if not parts:
         raise _validate.error("parts", "at least one set of trajectories", "none")
@@ -323,22 +321,35 @@ def _fresh(rng: np.random.Generator, shape: tuple[int, ...]) -> Iterator[Array]:
         yield rng.standard_normal(out=block)
 
 
-def _gain_and_covariance(dynamics: LQR, policy: Policy) -> tuple[Array, Array]:
+def _step_matrices(
+    dynamics: LQR, policy: Policy, horizon: int
+) -> tuple[Iterable[Array], tuple[int, ...]]:
+    """The matrix of each step, and the policy's leading axes."""
     _validate.instance("dynamics", dynamics, LQR)
-    _validate.instance("policy", policy, LinearPolicy, GaussianPolicy)
+    _validate.instance("policy", policy, LinearPolicy, GaussianPolicy, StagePolicy)
     if policy.K.shape[-2:] != (dynamics.m, dynamics.n):
         wanted = f"a gain of shape (…, {dynamics.m}, {dynamics.n})"
         raise _validate.error("policy", wanted, policy.K.shape)
-    deterministic = np.zeros((dynamics.m, dynamics.m))
-    return policy.K, getattr(policy, "cov", deterministic)
+    cov = getattr(policy, "cov", np.zeros((dynamics.m, dynamics.m)))
+    if isinstance(policy, StagePolicy) and policy.horizon != horizon:
+        wanted = f"a gain for each of {horizon} steps"
+        raise _validate.error("policy", wanted, f"{policy.horizon} stages")
+    matrices = _steps.step_matrix(
+        dynamics.A, dynamics.B, _steps.root(dynamics.W), policy.K, _steps.root(cov)
+    )
+    if isinstance(policy, StagePolicy):
+        return np.moveaxis(matrices, -3, 0), matrices.shape[:-3]
+    return itertools.repeat(matrices), matrices.shape[:-2]
 
 
 def _by_trajectory(policy: Policy) -> Policy:
     """The policy with an axis for its trajectories, where it has leading axes."""
 
-    def spread(M: Array) -> Array:
-        return M[..., None, :, :] if M.ndim > 2 else M
+    def spread(M: Array, core: int = 2) -> Array:
+        return np.expand_dims(M, -core - 1) if M.ndim > core else M
 
+    if isinstance(policy, StagePolicy):
+        return StagePolicy(spread(policy.K, core=3))
     if isinstance(policy, LinearPolicy):
         return LinearPolicy(spread(policy.K))
     return GaussianPolicy(spread(policy.K), spread(policy.cov))
@@ -350,14 +361,16 @@ def _joined_policy(parts: Sequence[Trajectories]) -> Policy:
         names = sorted(kind.__name__ for kind in kinds)
         raise _validate.error("parts", "policies of one kind", names)
 
-    def each(name: str) -> Array:
+    def each(name: str, core: int = 2) -> Array:
         matrices = [getattr(part.policy, name) for part in parts]
         spread = [
-            np.broadcast_to(M, (*part.cost.shape[:-1], *M.shape[-2:]))
+            np.broadcast_to(M, (*part.cost.shape[:-1], *M.shape[-core:]))
             for M, part in zip(matrices, parts, strict=True)
         ]
-        return np.concatenate(spread, axis=-3)
+        return np.concatenate(spread, axis=-core - 1)
 
+    if kinds == {StagePolicy}:
+        return StagePolicy(each("K", core=3))
     if kinds == {LinearPolicy}:
         return LinearPolicy(each("K"))
     return GaussianPolicy(each("K"), each("cov"))

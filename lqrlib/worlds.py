@@ -147,13 +147,47 @@ def random(n: int, m: int, rng: np.random.Generator) -> LQR:
     ValueError
         If n or m is not a whole number of at least 1, or rng no generator.
     """
+    A, B, rng = _random_dynamics(n, m, rng, 0.9)
+    M, N = rng.standard_normal((n, n)), rng.standard_normal((m, m))
+    Q, R = M @ M.T / n, N @ N.T / m + 0.1 * np.eye(m)
+    return LQR(A, B, Q, R, 0.1 * np.eye(n), np.eye(n), 0.95)
+
+
+def fazel(n: int, m: int, rng: np.random.Generator) -> LQR:
+    """A random world in the setting of Fazel et al. (2018): no noise, no discount.
+
+    A and B have independent normal entries, A scaled to ρ(A) = .95, so that u = 0 is
+    stable; Q = I, R = I, X₀ = I, W = 0, γ = 1. The recipe is ours: their theorems hold
+    for every such world, and they print no matrices.
+
+    Parameters
+    ----------
+    n, m : int
+        Numbers of states and actions, at least 1.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    LQR
+
+    Raises
+    ------
+    ValueError
+        If n or m is not a whole number of at least 1, or rng no generator.
+    """
+    A, B, _ = _random_dynamics(n, m, rng, 0.95)
+    eye = np.eye(len(A))
+    return LQR(A, B, eye, np.eye(B.shape[1]), 0.0 * eye, eye, gamma=1.0)
+
+
+def _random_dynamics(
+    n: int, m: int, rng: np.random.Generator, radius: float
+) -> tuple[Array, Array, np.random.Generator]:
     n, m = _validate.count("n", n), _validate.count("m", m)
     rng = _validate.generator("rng", rng)
     A = rng.standard_normal((n, n))
-    A *= 0.9 / np.abs(np.linalg.eigvals(A)).max()
-    B, M, N = (rng.standard_normal(shape) for shape in ((n, m), (n, n), (m, m)))
-    Q, R = M @ M.T / n, N @ N.T / m + 0.1 * np.eye(m)
-    return LQR(A, B, Q, R, 0.1 * np.eye(n), np.eye(n), 0.95)
+    A *= radius / np.abs(np.linalg.eigvals(A)).max()
+    return A, rng.standard_normal((n, m)), rng
 
 
 def _symmetric(M: list[list[float]]) -> Array:

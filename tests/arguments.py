@@ -15,12 +15,15 @@ from lqrlib import (
     History,
     LinearPolicy,
     MBPOSettings,
+    StagePolicy,
     exact,
+    finite_horizon,
     gradients,
     lyapunov,
+    rates,
 )
 from lqrlib.critic import lstdq
-from lqrlib.descent import descend
+from lqrlib.descent import backtracking, descend, descend_stages
 from lqrlib.mbpo import mbpo
 from lqrlib.model import fit
 from lqrlib.rollout import Transitions, rollout, transitions
@@ -32,10 +35,13 @@ STATES = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9], [1, 0, 1]])
 ACTIONS = np.array([[1, 2], [3, 4], [5, 6], [7, 8]])
 COV = np.array([[2, 1], [1, 2]])
 LOOP = np.array([[0, 1, 0], [0, 0, 1], [0, 0, 0]])
+STAGES = np.stack([GAIN, GAIN, GAIN, GAIN])
 PATH, COSTS = np.ones((3, 2, 1, 2), int), np.array([[3, 3], [2, 2], [1, 2]])
 
 WRONG_K = [(), (3,), (3, 2), (2, 2), (6,), (4, 3, 2)]
+WRONG_STAGES = [(), (3,), (2, 3), (4, 3, 2), (4, 2, 2), (4, 6), (5, 4, 1, 3)]
 WRONG_COV = [(2,), (3,), (1, 1), (3, 3), (2, 3), (4, 4)]
+WRONG_SQUARE = [(), (3,), (2, 2), (3, 2), (3, 3, 1), (1, 3, 3)]
 WRONG_ROWS = [(), (3,), (2,), (4, 1), (4, 4), (4, 3, 1)]
 
 
@@ -57,9 +63,9 @@ def stored(name):
 
 
 def problem_arguments():
-    square = [(), (3,), (2, 2), (3, 2), (3, 3, 1), (1, 3, 3)]
     for name in ("Q", "W", "X0"):
-        yield Argument("LQR", name, stored(name), getattr(WORLD, name), square, True)
+        good = getattr(WORLD, name)
+        yield Argument("LQR", name, stored(name), good, WRONG_SQUARE, True)
     yield Argument("LQR", "A", stored("A"), WORLD.A, [(), (3,), (3, 2), (1, 3, 3)])
     yield Argument("LQR", "B", stored("B"), WORLD.B, [(), (3,), (2, 3), (1, 3, 2)])
     wrong = [(), (2,), (1, 1), (3, 3), (2, 3), (1, 2, 2)]
@@ -97,6 +103,97 @@ def exact_arguments():
             WRONG_COV,
             symmetric=True,
         )
+    yield Argument(
+        "moment_source",
+        "cov",
+        lambda cov: exact.moment_source(WORLD, cov),
+        COV,
+        WRONG_COV,
+        symmetric=True,
+    )
+
+
+def finite_horizon_arguments():
+    def constant(K):
+        return finite_horizon.constant(WORLD, K, 4)
+
+    def optimum(S):
+        return finite_horizon.optimal_gains(WORLD, 4, terminal=S)
+
+    def last(S):
+        return finite_horizon.terminal_cost(WORLD, S)
+
+    yield Argument("constant", "K", constant, GAIN, WRONG_K)
+    for owner, call in (("optimal_gains", optimum), ("terminal_cost", last)):
+        yield Argument(owner, "terminal", call, WORLD.W, WRONG_SQUARE, True)
+    with_cov = ("state_moments", "cost", "gradient", "evaluate")
+    with_terminal = ("value_matrices", "gain_errors", "cost", "gradient", "evaluate")
+    for owner in ("stages", *dict.fromkeys(with_cov + with_terminal)):
+
+        def call(K=STAGES, owner=owner, **given):
+            return getattr(finite_horizon, owner)(WORLD, K, **given)
+
+        yield Argument(owner, "K", call, STAGES, WRONG_STAGES)
+        if owner in with_cov:
+            yield Argument(
+                owner, "cov", lambda cov, f=call: f(cov=cov), COV, WRONG_COV, True
+            )
+        if owner in with_terminal:
+            yield Argument(
+                owner,
+                "terminal",
+                lambda S, f=call: f(terminal=S),
+                WORLD.W,
+                WRONG_SQUARE,
+                symmetric=True,
+            )
+
+
+def rates_arguments():
+    def change(K=GAIN, other=GAIN, cov=COV):
+        return rates.cost_change(WORLD, K, other, cov)
+
+    def domination(K=GAIN, cov=COV):
+        return rates.domination(WORLD, K, cov)
+
+    def contraction(K=GAIN, cov=COV):
+        return rates.contraction(WORLD, K, "gauss_newton", 0.5, cov)
+
+    gains = {
+        "cost_change": change,
+        "domination": domination,
+        "contraction": contraction,
+        "curvature": lambda K: rates.curvature(WORLD, K),
+    }
+    for owner, call in gains.items():
+        yield Argument(owner, "K", call, GAIN, WRONG_K)
+    yield Argument("cost_change", "K_new", lambda K: change(other=K), GAIN, WRONG_K)
+    covariances = {
+        "cost_change": lambda cov: change(cov=cov),
+        "domination": lambda cov: domination(cov=cov),
+        "contraction": lambda cov: contraction(cov=cov),
+    }
+    for method in rates.METHODS:
+        covariances |= {
+            f"direction {method}": lambda v, f=method: rates.direction(WORLD, f, v)(
+                GAIN
+            ),
+            f"step_limit {method}": lambda v, f=method: np.array(
+                rates.step_limit(WORLD, f, v)
+            ),
+            f"local_rate {method}": lambda v, f=method: rates.local_rate(
+                WORLD, f, 0.1, v
+            ),
+        }
+    for owner, call in covariances.items():
+        yield Argument(owner, "cov", call, COV, WRONG_COV, symmetric=True)
+    yield Argument(
+        "local_rate",
+        "step",
+        lambda step: rates.local_rate(WORLD, "gradient", step),
+        np.array([[1, 2], [3, 4]]),
+        [],
+    )
 
 
 def policy_arguments():
@@ -106,6 +203,8 @@ def policy_arguments():
         "GaussianPolicy": lambda K: GaussianPolicy(K, 1.0).K,
     }.items():
         yield Argument(name, "K", build, GAIN, [(), (3,)])
+    wrong = [(), (3,), (2, 3)]
+    yield Argument("StagePolicy", "K", lambda K: StagePolicy(K).K, STAGES, wrong)
     yield Argument(
         "GaussianPolicy",
         "cov",
@@ -117,6 +216,7 @@ def policy_arguments():
     )
     for owner, call in {
         "LinearPolicy.act": line.act,
+        "StagePolicy.act": lambda x: StagePolicy(STAGES).act(x, stage=1),
         "GaussianPolicy.act": lambda x: cloud.act(x, np.random.default_rng(0)),
         "log_prob": lambda x: cloud.log_prob(x, ACTIONS),
         "score": lambda x: cloud.score(x, ACTIONS),
@@ -147,6 +247,13 @@ def lyapunov_arguments():
 def history_arguments():
     yield Argument(
         "judge", "K", lambda K: History.judge(K, COSTS, 1.0).K, PATH, [(), (3,), (3, 2)]
+    )
+    yield Argument(
+        "judge stages",
+        "K",
+        lambda K: History.judge(K, COSTS, 1.0, stages=True).K,
+        np.ones((3, 2, 4, 1, 2), int),
+        [(), (3,), (3, 2), (3, 1, 2)],
     )
     yield Argument(
         "judge",
@@ -239,6 +346,31 @@ def gradient_arguments():
             )
 
 
+def query_arguments():
+    options = {"radius": 0.1, "n_trajectories": 2}
+
+    def queried(K):
+        rng = np.random.default_rng(0)
+        return gradients.zeroth_order(WORLD, K, horizon=3, rng=rng, **options).gradient
+
+    def by_stages(K=STAGES, terminal=None):
+        rng = np.random.default_rng(0)
+        return gradients.zeroth_order_stages(
+            WORLD, K, terminal=terminal, rng=rng, **options
+        ).gradient
+
+    yield Argument("zeroth_order", "K", queried, GAIN, WRONG_K)
+    yield Argument("zeroth_order_stages", "K", by_stages, STAGES, WRONG_STAGES)
+    yield Argument(
+        "zeroth_order_stages",
+        "terminal",
+        lambda S: by_stages(terminal=S),
+        WORLD.W,
+        WRONG_SQUARE,
+        symmetric=True,
+    )
+
+
 def descent_arguments():
     def planned(K=GAIN, cov=COV):
         settings = MBPOSettings(K, "model", cov, n_trajectories=9, horizon=3, updates=1)
@@ -247,7 +379,26 @@ def descent_arguments():
     def descended(K):
         return descend(WORLD, K, lambda K: exact.gradient(WORLD, K), 0.01, updates=2).K
 
+    def by_stages(K=STAGES, S=None):
+        def gradient(K):
+            return finite_horizon.gradient(WORLD, K, terminal=S)
+
+        return descend_stages(WORLD, K, gradient, 0.01, terminal=S, updates=2).K
+
+    def searched(cov):
+        return backtracking(WORLD, cov=cov)(exact.gradient(WORLD, GAIN), GAIN)
+
     yield Argument("descend", "K", descended, GAIN, WRONG_K)
+    yield Argument("descend_stages", "K", by_stages, STAGES, WRONG_STAGES)
+    yield Argument(
+        "descend_stages",
+        "terminal",
+        lambda S: by_stages(S=S),
+        WORLD.W,
+        WRONG_SQUARE,
+        symmetric=True,
+    )
+    yield Argument("backtracking", "cov", searched, COV, WRONG_COV, symmetric=True)
     yield Argument("mbpo", "K0", planned, GAIN, WRONG_K[:-1])
     yield Argument(
         "mbpo", "cov", lambda cov: planned(cov=cov), COV, WRONG_COV, symmetric=True
@@ -257,6 +408,8 @@ def descent_arguments():
 ARGUMENTS = [
     *problem_arguments(),
     *exact_arguments(),
+    *finite_horizon_arguments(),
+    *rates_arguments(),
     *policy_arguments(),
     *lyapunov_arguments(),
     *history_arguments(),
@@ -264,5 +417,6 @@ ARGUMENTS = [
     *weights_arguments(),
     *data_arguments(),
     *gradient_arguments(),
+    *query_arguments(),
     *descent_arguments(),
 ]

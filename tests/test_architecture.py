@@ -15,7 +15,7 @@ FLOORS = [
     {"_steps"},
     {"problem", "lyapunov", "history"},
     {"worlds", "exact", "policy", "finite_horizon"},
-    {"rollout"},
+    {"rates", "rollout", "_queries"},
     {"weights", "model", "critic"},
     {"gradients"},
     {"descent"},

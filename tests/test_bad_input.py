@@ -29,7 +29,7 @@ def faults(argument):
     yield "empty", np.empty((0, *good.shape[1:]))
     yield "empty list", []
     # None is a covariance, that of a deterministic policy, and leaves out an option.
-    if argument.name not in ("cov", "x0", "noise"):
+    if argument.name not in ("cov", "x0", "noise", "terminal"):
         yield "None", None
     for shape in argument.wrong_shapes:
         if (argument.name, shape) != ("cov", ()):

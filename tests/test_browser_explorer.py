@@ -7,7 +7,12 @@ from test_browser_pages import open_page  # noqa: F401 (a fixture)
 
 pytestmark = [pytest.mark.book, pytest.mark.browser]
 
-PAGES = {"gain": "book/known_world.html", "puzzle": "book/index.html"}
+PAGES = {
+    "puzzle": "book/index.html",
+    "gain": "book/known_world.html",
+    "method": "book/exact_gradient.html",
+    "queries": "book/finite_horizon.html",
+}
 every_explorer = pytest.mark.parametrize("name", PAGES)
 
 

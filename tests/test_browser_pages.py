@@ -8,7 +8,18 @@ from conftest import HTML
 
 pytestmark = [pytest.mark.book, pytest.mark.browser]
 
-PAGES = ["book/index.html", "book/known_world.html", "book/bibliography.html"]
+PAGES = [
+    f"book/{name}.html"
+    for name in (
+        "index",
+        "known_world",
+        "exact_gradient",
+        "finite_horizon",
+        "notation",
+        "reproduced",
+        "bibliography",
+    )
+]
 
 # Faults of the theme and its parts, not of this book: a rule, and the start of each
 # place where it is broken. Anything else fails.

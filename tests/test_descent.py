@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from systems import FIRST_GAIN, close, gaussian_data, stabilised, system
+from scipy.optimize import brentq
+from systems import FIRST_GAIN, close, gaussian_data, spd, stabilised, system
 
-from lqrlib import GradientEstimate, Status, exact, worlds
-from lqrlib.descent import descend, moved, of_length
-from lqrlib.gradients import gauss_newton_dpg, per_decision_is
+from lqrlib import GradientEstimate, Status, exact, finite_horizon, worlds
+from lqrlib.descent import backtracking, descend, descend_stages, moved, of_length
+from lqrlib.finite_horizon import constant
+from lqrlib.gradients import gauss_newton_dpg, per_decision_is, zeroth_order_stages
 
 MAIN = worlds.double_integrator()
 EXACT = {
@@ -133,6 +135,33 @@ def test_only_paths_that_are_going_move():
     np.testing.assert_array_equal(after[:, 0, 0], [0.0, 1.0, 1.0, 1.0])
 
 
+def test_only_paths_of_stage_gains_that_are_going_move_and_whole_or_not_at_all():
+    K, change = np.ones((4, 5, 1, 2)), np.ones((4, 5, 1, 2))
+    change[1, 3, 0, 0], change[2, 0, 0, 1] = np.nan, np.inf
+    after = moved(K, change, np.array([True, True, True, False]))
+    expected = np.broadcast_to(np.reshape([0.0, 1.0, 1.0, 1.0], (4, 1, 1, 1)), K.shape)
+    np.testing.assert_array_equal(after, expected)
+    np.testing.assert_array_equal(moved(K[0], change[0], np.array(True)), 0.0 * K[0])
+
+
+def test_a_rule_is_given_gradients_and_gains():
+    seen = []
+
+    def rule(gradient, K):
+        seen.append((gradient, K))
+        return 0.01 * gradient
+
+    history = descend(
+        MAIN, FIRST_GAIN, lambda K: exact.gradient(MAIN, K), rule, updates=3
+    )
+    for (gradient, K), before, after in zip(
+        seen, history.K[:-1], history.K[1:], strict=True
+    ):
+        np.testing.assert_array_equal(K, before)
+        np.testing.assert_array_equal(gradient, exact.gradient(MAIN, before))
+        np.testing.assert_array_equal(after, before - 0.01 * gradient)
+
+
 # Steps of one length.
 
 
@@ -144,25 +173,224 @@ def test_only_paths_that_are_going_move():
 @settings(deadline=None, derandomize=True)
 def test_steps_of_a_length_have_it_and_keep_the_direction(length, seed, size):
     gradient = size * np.random.default_rng(seed).standard_normal((4, 2, 3))
-    change = of_length(length)(gradient)
+    change = of_length(length)(gradient, gradient)
     close(np.linalg.norm(change, axis=(-2, -1)), length, rtol=1e-12)
     factor = length / np.linalg.norm(gradient, axis=(-2, -1), keepdims=True)
     close(change, factor * gradient, rtol=1e-12)
 
 
 def test_a_zero_gradient_makes_no_step_of_any_length():
-    np.testing.assert_array_equal(of_length(0.5)(np.zeros((2, 1, 2))), 0.0)
+    np.testing.assert_array_equal(
+        of_length(0.5)(np.zeros((2, 1, 2)), np.ones((2, 1, 2))), 0.0
+    )
 
 
 @pytest.mark.parametrize("size", [1e-200, 1e200])
 def test_steps_of_a_length_have_it_at_the_ends_of_the_floats_too(size):
-    assert np.linalg.norm(of_length(0.5)(np.full((1, 2), size))) == pytest.approx(0.5)
+    gradient = np.full((1, 2), size)
+    change = of_length(0.5)(gradient, gradient)
+    assert np.linalg.norm(change) == pytest.approx(0.5)
 
 
 def test_a_rule_of_length_is_used_on_every_update():
     history = exactly("gradient", step=of_length(0.05), updates=4)
     lengths = np.linalg.norm(np.diff(history.K, axis=0), axis=(-2, -1))
     close(lengths, 0.05, rtol=1e-12)
+
+
+# Backtracking.
+
+
+def starts_everywhere(seeds=40):
+    """160 worlds with a stable gain, a covariance and the generator for more."""
+    for n, m in ((1, 1), (2, 1), (3, 2), (4, 3)):
+        for seed in range(seeds):
+            lqr, K, rng = stabilised(n, m, seed)
+            yield lqr, K, spd(m, rng), rng
+
+
+@pytest.mark.parametrize("first", [1e6, 1.0, 1e-3])
+def test_backtracking_keeps_stable_monotone_and_to_armijos_promise(first):
+    for lqr, K, cov, rng in starts_everywhere():
+        rule = backtracking(lqr, first, cov=cov)
+        function = (exact.gradient, exact.natural_gradient)[rng.integers(2)]
+        history = descend(lqr, K, lambda K, f=function, w=lqr: f(w, K), rule, updates=3)
+        assert history.status != Status.DIVERGED
+        J = exact.cost(lqr, history.K, cov)
+        assert J[-1] < J[0]
+        slope = np.sum(
+            exact.gradient(lqr, history.K[:-1], cov) * -np.diff(history.K, axis=0),
+            axis=(1, 2),
+        )
+        assert (slope >= 0).all()
+        assert (np.diff(J) <= -0.9999e-4 * slope + 1e-13 * J[0]).all()
+
+
+def test_backtracking_takes_the_longest_of_the_halved_steps_that_will_do():
+    tried = 8.0 * 0.5 ** np.arange(40)
+    steps = []
+    for lqr, K, cov, _ in starts_everywhere(8):
+        D = exact.gradient(lqr, K)
+        for Sigma in (0.0 * cov, 100.0 * cov):
+            change = backtracking(lqr, 8.0, cov=Sigma)(D, K)
+            steps.append(change.ravel()[0] / D.ravel()[0])
+            enough = tried * 1e-4 * np.sum(exact.gradient(lqr, K, Sigma) * D)
+            after = exact.cost(lqr, K - tried[:, None, None] * D, Sigma)
+            good = after <= exact.cost(lqr, K, Sigma) - enough
+            expected = tried[np.argmax(good)] if enough[0] > 0 else 0.0
+            assert steps[-1] == pytest.approx(expected, rel=1e-9)
+    calm, exploring = steps[::2], steps[1::2]
+    assert calm != pytest.approx(exploring)  # the covariance is heard
+
+
+def test_a_fall_that_is_less_than_promised_is_not_enough():
+    # Between s_1, where the promise is just kept, and s_0, where the cost is as before.
+    D, J = exact.gauss_newton(MAIN, FIRST_GAIN), exact.cost(MAIN, FIRST_GAIN)
+    slope = np.sum(exact.gradient(MAIN, FIRST_GAIN) * D)
+
+    def fallen(s, promised):
+        return exact.cost(MAIN, FIRST_GAIN - s * D) - J + promised * s * slope
+
+    s_1, s_0 = (brentq(fallen, 1.0, 3.0, args=(p,)) for p in (1e-4, 0.0))
+    assert s_1 < s_0
+    for first, taken in ((0.5 * (s_0 + s_1), 0.5), (s_1 * (1 - 1e-9), 1.0)):
+        change = backtracking(MAIN, first)(D, FIRST_GAIN)
+        close(change, taken * first * D, rtol=1e-12)
+
+
+def test_backtracking_arrives_whatever_the_first_step():
+    for first in (1e-1, 1.0, 1e6):
+        history = exactly("gradient", step=backtracking(MAIN, first), updates=100)
+        assert history.status == Status.CONVERGED
+
+
+def test_a_direction_that_does_not_lead_down_makes_no_step():
+    gradient = exact.gradient(MAIN, FIRST_GAIN)
+    sideways = gradient[..., ::-1] * [1.0, -1.0]
+    directions = np.stack([-gradient, sideways, 0.0 * gradient, np.nan * gradient])
+    change = backtracking(MAIN)(directions, np.stack([FIRST_GAIN] * 4))
+    history = descend(
+        MAIN,
+        FIRST_GAIN,
+        lambda K: -exact.gradient(MAIN, K),
+        backtracking(MAIN),
+        updates=3,
+    )
+    np.testing.assert_array_equal(change[:3], 0.0)
+    np.testing.assert_array_equal(history.K, [FIRST_GAIN] * 4)
+    assert history.status == Status.STALLED
+
+
+def test_where_it_cannot_fall_backtracking_stands_still_and_the_others_go_on():
+    starts = np.stack([FIRST_GAIN, 10.0 * np.abs(FIRST_GAIN), exact.optimal_gain(MAIN)])
+    history = descend(
+        MAIN, starts, lambda K: exact.gradient(MAIN, K), backtracking(MAIN), updates=60
+    )
+    expected = [Status.CONVERGED, Status.DIVERGED, Status.CONVERGED]
+    np.testing.assert_array_equal(history.status, expected)
+    np.testing.assert_array_equal(history.K[:, 1], [starts[1]] * 61)
+    alone = exactly("gradient", step=backtracking(MAIN), updates=60)
+    close(history.K[:, 0], alone.K, rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e100, 1e300])
+def test_directions_at_the_ends_of_the_floats_do_not_warn(size):
+    gradient = size * exact.gradient(MAIN, FIRST_GAIN)
+    for direction in (gradient, gradient / size / size):
+        for first in (1.0, 1e10):
+            change = backtracking(MAIN, first)(direction, FIRST_GAIN)
+            assert exact.cost(MAIN, FIRST_GAIN - change) <= exact.cost(MAIN, FIRST_GAIN)
+
+
+# Gains of stages.
+
+STAGES = constant(MAIN, FIRST_GAIN, 6)
+
+
+def by_stages(K0=STAGES, step=0.005, terminal=None, lqr=MAIN, **changes):
+    options = {"terminal": terminal, "updates": 30} | changes
+    return descend_stages(
+        lqr,
+        K0,
+        lambda K: finite_horizon.gradient(lqr, K, terminal=terminal),
+        step,
+        **options,
+    )
+
+
+def test_stages_descend_by_steps_along_the_exact_gradient():
+    S = np.array([[2.0, 0.5], [0.5, 1.0]])
+    history = by_stages(terminal=S)
+    np.testing.assert_array_equal(history.K[0], STAGES)
+    for before, after in zip(history.K[:-1], history.K[1:], strict=True):
+        gradient = finite_horizon.gradient(MAIN, before, terminal=S)
+        close(after, before - 0.005 * gradient, rtol=1e-13)
+    close(history.cost, finite_horizon.cost(MAIN, history.K, terminal=S), rtol=1e-13)
+
+
+def test_short_steps_of_stages_fall_at_every_update_on_every_system():
+    for lqr, K, _, rng in starts_everywhere(10):
+        K0, S = constant(lqr, K, 5), spd(lqr.n, rng)
+        gradient = finite_horizon.gradient(lqr, K0, terminal=S)
+        step = 1e-4 / np.linalg.norm(gradient)
+        history = by_stages(K0, step, S, lqr, updates=10)
+        assert (np.diff(history.cost) < 0).all()
+
+
+def test_stages_arrive_at_the_optimal_gains_of_each():
+    S = np.eye(2)
+    history = by_stages(step=0.1, terminal=S, updates=1500, within=1e-5)
+    assert history.status == Status.CONVERGED
+    best = finite_horizon.optimal_gains(MAIN, 6, terminal=S)
+    close(history.K[-1], best, rtol=0, atol=0.02)
+
+
+def test_the_last_cost_decides_what_the_optimum_of_stages_is():
+    S = 100.0 * np.eye(2)
+    best = finite_horizon.optimal_gains(MAIN, 6)[None]
+    options = {"step": 0.0, "updates": 1}
+    assert by_stages(best, **options).status == Status.CONVERGED
+    assert by_stages(best, terminal=S, **options).status == Status.STALLED
+
+
+def test_many_starts_of_stages_equal_a_loop_and_end_each_in_its_way():
+    starts = np.stack([STAGES, -1e30 * STAGES, finite_horizon.optimal_gains(MAIN, 6)])
+    together = by_stages(starts, updates=5)
+    assert together.K.shape == (6, 3, 6, 1, 2)
+    expected = [Status.DESCENDING, Status.DIVERGED, Status.CONVERGED]
+    np.testing.assert_array_equal(together.status, expected)
+    for i in range(3):
+        alone = by_stages(starts[i], updates=5)
+        close(together.K[:, i], alone.K, rtol=1e-12)
+        close(together.cost[:, i], alone.cost, rtol=1e-12)
+        assert together.status[i] == alone.status
+
+
+def test_stages_that_leave_the_floats_stay_where_they_left():
+    history = by_stages(step=1e60, updates=4)
+    assert history.status == Status.DIVERGED
+    np.testing.assert_array_equal(history.cost[1:], np.inf)
+    np.testing.assert_array_equal(history.K[2:], [history.K[1]] * 3)
+
+
+def test_stages_descend_by_queries_as_well():
+    def queried(K):
+        rng = np.random.default_rng(np.random.default_rng(0).integers(2**32))
+        return zeroth_order_stages(
+            MAIN, K, radius=0.1, n_trajectories=400, rng=rng, two_point=True
+        )
+
+    history = descend_stages(MAIN, STAGES, queried, 0.02, updates=40)
+    assert history.cost[-1] < history.cost[0]
+
+
+def test_the_exact_method_of_hambly_falls_as_published_curves_do():
+    lqr = worlds.hambly()
+    K0 = constant(lqr, np.full((2, 4), -0.05), 10)
+    history = by_stages(K0, 5e-4, lqr.Q, lqr, updates=80)
+    best = finite_horizon.optimal_gains(lqr, 10, terminal=lqr.Q)
+    J = finite_horizon.cost(lqr, best, terminal=lqr.Q)
+    close(history.cost[[0, 20, 80]] / J - 1, [0.842, 0.0163, 0.0114], rtol=5e-3)
 
 
 # Sampled gradients.
@@ -225,3 +453,25 @@ def test_bad_options_are_refused_by_name(name, options):
 def test_a_length_that_is_no_number_is_refused_by_name(length):
     with pytest.raises(ValueError, match=r"^length: expected .+, found .+"):
         of_length(length)
+
+
+@pytest.mark.parametrize("first", ["1", None, True, np.nan, np.inf, 0.0, -1.0, [1.0]])
+def test_a_first_step_that_is_no_number_above_zero_is_refused_by_name(first):
+    with pytest.raises(ValueError, match=r"^first: expected .+, found .+"):
+        backtracking(MAIN, first)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("step", {"step": "0.1"}),
+        ("updates", {"updates": 0}),
+        ("within", {"within": -0.1}),
+        ("K", {"K0": FIRST_GAIN}),
+        ("terminal", {"terminal": -np.eye(2)}),
+    ],
+    ids=str,
+)
+def test_bad_options_of_stages_are_refused_by_name(name, options):
+    with pytest.raises(ValueError, match=rf"^{name}: expected .+, found .+"):
+        by_stages(**({"updates": 2} | options))

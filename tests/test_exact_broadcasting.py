@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from systems import close, plain_world, spd
+from systems import close, discounted_source, plain_world, spd
 
 from lqrlib import exact
 
@@ -91,6 +91,15 @@ def test_many_covariances_equal_a_loop(function, gain_lead, cov_lead):
     close(together, loop(function, K, cov), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("lead", [(), (4,), (2, 3)], ids=str)
+def test_the_source_of_many_covariances_equals_a_loop(lead):
+    cov = covariances(lead)
+    together = exact.moment_source(LQR_3_2, cov)
+    assert together.shape == (*lead, 3, 3)
+    for i in np.ndindex(lead):
+        close(together[i], discounted_source(LQR_3_2, cov[i]), rtol=1e-13)
+
+
 def test_every_public_function_of_a_gain_is_in_the_tables():
     public = {
         name
@@ -99,7 +108,7 @@ def test_every_public_function_of_a_gain_is_in_the_tables():
         if not name.startswith("_") and not isinstance(value, type)
     }
     covered = {function.__name__ for function in (*GAIN_ONLY, *WITH_COV)}
-    assert public - covered == {"evaluate", "optimal_gain"}
+    assert public - covered == {"evaluate", "optimal_gain", "moment_source"}
 
 
 def test_closed_loop_broadcasts():

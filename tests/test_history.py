@@ -82,3 +82,22 @@ def test_the_record_cannot_change():
         assert not array.flags.writeable
     with pytest.raises(dataclasses.FrozenInstanceError):
         history.within = 0.5
+
+
+# Gains of stages.
+
+
+def test_a_path_of_stage_gains_has_one_axis_more_for_the_same_costs():
+    cost = np.array([[3.0, 2.0], [2.0, 1.0]])
+    path = np.zeros((2, 2, 5, 1, 3))  # two updates of two paths of five stages
+    history = History.judge(path, cost, 1.0, stages=True)
+    assert history.K.shape == (2, 2, 5, 1, 3)
+    expected = [Status.DESCENDING, Status.CONVERGED]
+    np.testing.assert_array_equal(history.status, expected)
+    with pytest.raises(ValueError, match=r"^cost: expected shape \(2, 2, 5\), found"):
+        History.judge(path, cost, 1.0)
+
+
+def test_stage_gains_without_an_axis_for_updates_are_refused():
+    with pytest.raises(ValueError, match=r"^K: expected shape .*T, m, n\), found"):
+        History.judge(np.zeros((5, 1, 3)), np.ones(()), 1.0, stages=True)

@@ -123,7 +123,7 @@ def by_hand(lqr, settings, seed):
             found = per_decision_is(
                 lqr, everything, K, cov=settings.cov, time_baseline=True
             )
-            change = of_length(settings.step_length)(found.gradient)
+            change = of_length(settings.step_length)(found.gradient, found.gradient)
         else:
             pair = zip(transitions(real), transitions(imagined), strict=True)
             rows = Transitions(*(np.concatenate(parts) for parts in pair))
@@ -239,7 +239,7 @@ def test_with_the_models_rows_only_the_real_ones_play_no_part_but_as_starts():
             found = per_decision_is(
                 MAIN, imagined, FIRST_GAIN, cov=1.0, time_baseline=True
             )
-            change = of_length(0.05)(found.gradient)
+            change = of_length(0.05)(found.gradient, found.gradient)
         else:
             change = 0.5 * gauss_newton_dpg(MAIN, imagined, FIRST_GAIN).gradient
         close(run(settings).K[1], FIRST_GAIN - change, rtol=1e-8)

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import multivariate_normal
 from systems import close, spd
 
-from lqrlib import GaussianPolicy, LinearPolicy
+from lqrlib import GaussianPolicy, LinearPolicy, StagePolicy
 
 DRAWS = 40_000
 MOST = 4.5  # standard errors; a seeded draw beyond it points to a bug, not to luck
@@ -97,10 +97,31 @@ def test_the_linear_policy_acts_without_chance():
 
 
 @pytest.mark.parametrize("method", ["log_prob", "score"])
-def test_the_linear_policy_has_no_density_and_says_why(method):
+def test_a_deterministic_policy_has_no_density_and_says_why(method):
     K, _, x, u = setting()
-    with pytest.raises(ValueError, match=r"^policy: expected .* found .*Dirac"):
-        getattr(LinearPolicy(K), method)(x, u)
+    for policy in (LinearPolicy(K), StagePolicy([K, K])):
+        with pytest.raises(ValueError, match=r"^policy: expected .* found .*Dirac"):
+            getattr(policy, method)(x, u)
+
+
+@pytest.mark.parametrize("lead", [(), (4,), (2, 3)], ids=str)
+def test_a_stage_policy_acts_with_the_gain_of_the_stage(lead):
+    rng = np.random.default_rng(7)
+    K, x = rng.standard_normal((*lead, 5, 2, 3)), rng.standard_normal((6, 3))
+    policy = StagePolicy(K)
+    assert policy.horizon == 5
+    for stage in (0, 1, 4, np.int64(4)):
+        by_hand = LinearPolicy(K[..., stage, :, :]).act(x)
+        np.testing.assert_array_equal(policy.act(x, stage=stage), by_hand)
+        again = policy.act(x, np.random.default_rng(0), stage=stage)
+        np.testing.assert_array_equal(again, by_hand)
+
+
+@pytest.mark.parametrize("stage", [-1, 2, 1.0, True, None, "0", [0], np.array([0])])
+def test_a_stage_that_the_policy_has_not_is_refused_by_name(stage):
+    K, _, x, _ = setting()
+    with pytest.raises(ValueError, match=r"^stage: expected one of 0 … 1, found"):
+        StagePolicy([K, K]).act(x, stage=stage)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +163,11 @@ def test_policies_keep_read_only_copies():
     K[:], cov[:] = 7.0, 7.0
     assert (policy.K != 7.0).all()
     assert (policy.cov != 7.0).all()
-    for array in (policy.K, policy.cov, LinearPolicy(K).K):
+    stages = np.zeros((4, 1, 2))
+    frozen = StagePolicy(stages).K
+    stages[:] = 7.0
+    assert (frozen == 0.0).all()
+    for array in (policy.K, policy.cov, LinearPolicy(K).K, frozen):
         assert not array.flags.writeable
 
 

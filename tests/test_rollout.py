@@ -16,7 +16,7 @@ from systems import (
     z_scores,
 )
 
-from lqrlib import GaussianPolicy, LinearPolicy, exact, worlds
+from lqrlib import GaussianPolicy, LinearPolicy, StagePolicy, exact, worlds
 from lqrlib._steps import root
 from lqrlib.rollout import (
     Transitions,
@@ -412,16 +412,110 @@ def test_data_that_do_not_fit_together_are_refused():
     longer = gaussian_data(lqr, K, cov, 3, 6)
     batch = gaussian_data(lqr, np.stack([K, K]), cov, 3, 5)
     flat = gaussian_data(*system(2, 3), 3, 5)
-    certain = rollout(lqr, LinearPolicy(K), 3, 5, np.random.default_rng(0))
+    certain, staged = (
+        rollout(lqr, policy, 3, 5, np.random.default_rng(0))
+        for policy in (LinearPolicy(K), StagePolicy([K] * 5))
+    )
     for parts, words in [
         ([], "at least one"),
         ([data, longer], "equal T"),
         ([data, batch], "leading axes"),
         ([data, flat], "equal T, n, m"),
         ([data, certain], "one kind"),
+        ([staged, certain], "one kind"),
     ]:
         with pytest.raises(ValueError, match=rf"^parts: expected .*{words}.* found"):
             concatenate(parts)
+
+
+# Stage gains.
+
+
+def stage_gains(n=3, m=2, lead=(), horizon=5):
+    """A world, and gains that differ from stage to stage."""
+    lqr, K, _ = system(n, m)
+    rng = np.random.default_rng(8)
+    return lqr, K + 0.3 * rng.standard_normal((*lead, horizon, m, n))
+
+
+@SIZES
+def test_with_stage_gains_it_is_a_loop_written_by_hand(n, m):
+    lqr, gains = stage_gains(n, m)
+    x0, noise = given(lqr)
+    data = rolled(lqr, StagePolicy(gains), x0, noise)
+    for i, x in enumerate(x0):
+        for t, K in enumerate(gains):
+            u = K @ x
+            close(data.u[i, t], u, rtol=1e-12, atol=1e-12)
+            close(data.cost[i, t], x @ lqr.Q @ x + u @ lqr.R @ u, rtol=1e-12)
+            x = lqr.A @ x + lqr.B @ u + root(lqr.W) @ noise[i, t, m:]
+            close(data.x[i, t + 1], x, rtol=1e-12, atol=1e-12)
+
+
+def test_stage_policies_act_step_by_step_as_in_a_rollout():
+    lqr, gains = stage_gains()
+    policy = StagePolicy(gains)
+    data = rollout(lqr, policy, 6, 5, np.random.default_rng(0))
+    for t in range(5):
+        close(data.u[:, t], policy.act(data.x[:, t], stage=t), rtol=1e-12)
+
+
+def test_equal_stage_gains_are_one_gain_bit_for_bit():
+    lqr, K, _ = system(3, 2)
+    x0, noise = given(lqr)
+    one = rolled(lqr, LinearPolicy(K), x0, noise)
+    assert_same(rolled(lqr, StagePolicy([K] * 5), x0, noise), one)
+    drawn = (
+        rollout(lqr, policy, 4, 5, np.random.default_rng(3))
+        for policy in (LinearPolicy(K), StagePolicy([K] * 5))
+    )
+    assert_same(*drawn)
+
+
+@pytest.mark.parametrize("lead", [(3,), (2, 4)], ids=str)
+def test_many_stage_gains_with_given_noise_equal_a_loop_bit_for_bit(lead):
+    lqr, gains = stage_gains(lead=lead)
+    x0, noise = given(lqr)
+    together = rolled(lqr, StagePolicy(gains), x0, noise)
+    assert together.x.shape == (*lead, 4, 6, 3)
+    assert together.policy.K.shape == (*lead, 1, 5, 2, 3)
+    for i in np.ndindex(lead):
+        one = rolled(lqr, StagePolicy(gains[i]), x0, noise)
+        assert_same([part[i] for part in together[:4]], one)
+
+
+@pytest.mark.parametrize("lead", [(), (2,), (2, 3)], ids=str)
+def test_joined_data_keep_which_stage_gains_made_which_trajectory(lead):
+    lqr, gains = stage_gains(lead=lead)
+    rng = np.random.default_rng(0)
+    parts = [
+        rollout(lqr, StagePolicy(K), N, 5, rng) for K, N in ((gains, 2), (-gains, 3))
+    ]
+    joined = concatenate(parts)
+    assert joined.policy.K.shape == (*lead, 5, 5, 2, 3)
+    for i in range(5):
+        made = gains if i < 2 else -gains
+        np.testing.assert_array_equal(joined.policy.K[..., i, :, :, :], made)
+    for t in range(5):  # and what they did is what they say
+        K, x = joined.policy.K[..., t, :, :], joined.x[..., t, :]
+        u = np.einsum("...mn,...n->...m", K, x)
+        close(joined.u[..., t, :], u, rtol=1e-10, atol=1e-10)
+
+
+def test_stage_gains_need_one_for_each_step():
+    lqr, gains = stage_gains()
+    for horizon in (4, 6):
+        with pytest.raises(
+            ValueError, match=rf"^policy: .* each of {horizon} steps, found 5 stages"
+        ):
+            rollout(lqr, StagePolicy(gains), 3, horizon, np.random.default_rng(0))
+
+
+def test_data_of_stage_gains_have_no_weights():
+    lqr, gains = stage_gains()
+    data = rollout(lqr, StagePolicy(gains), 3, 5, np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"^trajectories: .*density"):
+        log_weights(data, GaussianPolicy(gains[0], 1.0))
 
 
 # What a rollout refuses (bad arrays: `arguments.py`).
@@ -433,6 +527,7 @@ def test_data_that_do_not_fit_together_are_refused():
         ("dynamics", {"dynamics": None}),
         ("policy", {"policy": None}),
         ("policy", {"policy": LinearPolicy(np.zeros((3, 2)))}),
+        ("policy", {"policy": StagePolicy(np.zeros((5, 3, 2)))}),
         ("n_trajectories", {"n_trajectories": 0}),
         ("n_trajectories", {"n_trajectories": 2.0}),
         ("horizon", {"horizon": 0}),

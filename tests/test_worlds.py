@@ -77,6 +77,16 @@ def test_random_worlds_have_the_promised_sizes_and_decay(n, m):
     assert exact.is_stable(lqr, np.zeros((m, n)))
 
 
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (3, 2), (6, 8)])
+def test_worlds_in_fazels_setting_have_neither_noise_nor_discount(n, m):
+    lqr = worlds.fazel(n, m, np.random.default_rng(1))
+    assert (lqr.n, lqr.m, lqr.gamma) == (n, m, 1.0)
+    assert lyapunov.spectral_radius(lqr.A) == pytest.approx(0.95, rel=1e-12)
+    assert not lqr.W.any()
+    for M in (lqr.Q, lqr.R, lqr.X0):
+        np.testing.assert_array_equal(M, np.eye(len(M)))
+
+
 def test_random_worlds_repeat_with_the_seed_and_differ_without():
     seeds = (3, 3, 4)
     A = [worlds.random(3, 2, np.random.default_rng(seed)).A for seed in seeds]

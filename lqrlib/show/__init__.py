@@ -4,6 +4,7 @@ Nothing in `lqrlib` outside this package imports matplotlib or ipywidgets.
 """
 
 from lqrlib.show.controls import Choice, Slider
+from lqrlib.show.exact_gradient import method_explorer
 from lqrlib.show.explorer import Explorer
 from lqrlib.show.known_world import forecast, gain_explorer
 from lqrlib.show.landscape import gain_plane, landscape
@@ -38,6 +39,7 @@ __all__ = [
     "landscape",
     "learning_curve",
     "learning_figure",
+    "method_explorer",
     "puzzle_explorer",
     "quartiles",
     "region",

@@ -1,0 +1,79 @@
+"""What a query of a policy costs: many trajectories, each with a gain of its own.
+
+Trajectory i follows K_t, and some K_t + D_i. All of them share the product with K_t;
+what its own D_i adds is a sum over few entries. Trajectories are last in memory.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from lqrlib import _steps
+from lqrlib._validate import Array
+from lqrlib.problem import LQR
+
+
+class Perturbation(NamedTuple):
+    """Which trajectories leave K_t at one step, and by how much.
+
+    Parameters
+    ----------
+    where : slice
+        Of the trajectories; M of them.
+    D : array, shape [..., m, n, M]
+        Added to the gain.
+    """
+
+    where: slice
+    D: Array
+
+
+def costs(
+    lqr: LQR,
+    K: Array,
+    perturbed: Callable[[int], Perturbation],
+    n_trajectories: int,
+    terminal: Array,
+    rng: np.random.Generator,
+) -> Array:
+    """Σ_{t<T} γᵗ(x'Qx + u'Ru) + γᵀ x_T'Q_T x_T of each trajectory, by simulating it.
+
+    Starts and noise are drawn for all leading axes of K but the first, whose entries
+    therefore differ in their perturbation only.
+
+    Parameters
+    ----------
+    lqr : LQR
+    K : array, shape [T, ..., m, n]
+        Without the first leading axis of the result.
+    perturbed : callable
+        Step t → the `Perturbation` there, with leading axes [S, ...].
+    n_trajectories : int
+        N.
+    terminal : array, shape [n, n]
+        Q_T.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    array, shape [S, ..., N]
+        inf, never nan or -inf, where a trajectory left the floats.
+    """
+    shape = (*K.shape[1:-2], lqr.n, n_trajectories)
+    start_root, noise_root = _steps.root(lqr.X0), _steps.root(lqr.W)
+    x, total, discount = start_root @ rng.standard_normal(shape), np.zeros(1), 1.0
+    for t, gain in enumerate(K):
+        where, D = perturbed(t)
+        u = np.array(np.broadcast_to(gain @ x, (*D.shape[:-3], lqr.m, n_trajectories)))
+        u[..., where] += np.einsum("...mni,...ni->...mi", D, x[..., where])
+        total = total + discount * (_quadratic(lqr.Q, x) + _quadratic(lqr.R, u))
+        noise = noise_root @ rng.standard_normal(shape)
+        x, discount = lqr.A @ x + lqr.B @ u + noise, discount * lqr.gamma
+    total = total + discount * _quadratic(terminal, x)
+    return np.where(np.isfinite(total), total, np.inf)
+
+
+def _quadratic(S: Array, x: Array) -> Array:
+    """x'Sx of each column of x."""
+    return (x * (S @ x)).sum(axis=-2)
