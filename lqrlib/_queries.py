@@ -33,13 +33,13 @@ def costs(
     lqr: LQR,
     K: Array,
     perturbed: Callable[[int], Perturbation],
-    n_trajectories: int,
     terminal: Array,
+    starts: Array,
     rng: np.random.Generator,
 ) -> Array:
     """Σ_{t<T} γᵗ(x'Qx + u'Ru) + γᵀ x_T'Q_T x_T of each trajectory, by simulating it.
 
-    Starts and noise are drawn for all leading axes of K but the first, whose entries
+    Noise is drawn for all leading axes of the result but the first, whose entries
     therefore differ in their perturbation only.
 
     Parameters
@@ -49,10 +49,9 @@ def costs(
         Without the first leading axis of the result.
     perturbed : callable
         Step t → the `Perturbation` there, with leading axes [S, ...].
-    n_trajectories : int
-        N.
     terminal : array, shape [n, n]
         Q_T.
+    starts : array, shape [..., N, n]
     rng : numpy.random.Generator
 
     Returns
@@ -60,12 +59,11 @@ def costs(
     array, shape [S, ..., N]
         inf, never nan or -inf, where a trajectory left the floats.
     """
-    shape = (*K.shape[1:-2], lqr.n, n_trajectories)
-    start_root, noise_root = _steps.root(lqr.X0), _steps.root(lqr.W)
-    x, total, discount = start_root @ rng.standard_normal(shape), np.zeros(1), 1.0
+    shape = (*K.shape[1:-2], lqr.n, starts.shape[-2])
+    noise_root, x, total, discount = _steps.root(lqr.W), starts.mT, np.zeros(1), 1.0
     for t, gain in enumerate(K):
         where, D = perturbed(t)
-        u = np.array(np.broadcast_to(gain @ x, (*D.shape[:-3], lqr.m, n_trajectories)))
+        u = np.array(np.broadcast_to(gain @ x, (*D.shape[:-3], lqr.m, shape[-1])))
         u[..., where] += np.einsum("...mni,...ni->...mi", D, x[..., where])
         total = total + discount * (_quadratic(lqr.Q, x) + _quadratic(lqr.R, u))
         noise = noise_root @ rng.standard_normal(shape)

@@ -152,8 +152,8 @@ def backtracking(lqr: LQR, first: float = 1.0, *, cov: ArrayLike | None = 0.0) -
     """The first of the factors η, η/2, η/4, … with which the exact cost falls enough.
 
     Enough is J(K − ηD) ≤ J(K) − 10⁻⁴ η ⟨∇J(K), D⟩ for a direction D. An unstable gain
-    costs inf, so that no step leaves the stable set. The cost asked is that of one gain
-    without an end: this is not for the gains of stages.
+    costs inf, so that no step leaves the stable set. For the gains of stages there is
+    `backtracking_stages`.
 
     Parameters
     ----------
@@ -180,28 +180,50 @@ def backtracking(lqr: LQR, first: float = 1.0, *, cov: ArrayLike | None = 0.0) -
     Armijo (1966), "Minimization of functions having Lipschitz continuous first partial
     derivatives".
     """
-    factor = _validate.number("first", first)
-    if factor <= 0.0:
-        raise _validate.error("first", "a number above 0", first)
     Sigma = _validate.covariance("cov", cov, lqr.m)
 
-    @np.errstate(over="ignore", invalid="ignore")
-    def rule(direction: Array, K: Array) -> Array:
-        here = exact.evaluate(lqr, K, Sigma)
-        slope = (here.gradient * direction).sum(axis=(-2, -1))
-        step = np.full(slope.shape, factor)
-        searching = slope > 0.0  # False for nan
-        for _ in range(_MOST_HALVINGS):
-            trial = K - np.where(searching, step, 0.0)[..., None, None] * direction
-            enough = here.cost - _PROMISED * step * slope
-            searching = searching & ~_falls(lqr, trial, Sigma, enough)
-            if not searching.any():
-                break
-            step = np.where(searching, 0.5 * step, step)
-        found = (slope > 0.0) & ~searching
-        return np.where(found, step, 0.0)[..., None, None] * direction
+    def look(K: Array) -> tuple[Array, Array]:
+        found = exact.evaluate(lqr, K, Sigma)
+        return found.cost, found.gradient
 
-    return rule
+    return _searching(look, lambda K: exact.cost(lqr, K, Sigma), first)
+
+
+def backtracking_stages(
+    lqr: LQR, first: float = 1.0, *, terminal: ArrayLike | None = None
+) -> Rule:
+    """`backtracking` for the gains of T stages, by the exact cost of T stages.
+
+    Parameters
+    ----------
+    lqr : LQR
+        The true world, whose exact cost is asked.
+    first : float
+        The factor to begin with, above 0.
+    terminal : array, shape [n, n], optional
+        Terminal cost ⪰ 0; zero if not given.
+
+    Returns
+    -------
+    callable
+        Directions [..., T, m, n] and gains → changes [..., T, m, n].
+
+    Raises
+    ------
+    ValueError
+        If ``first`` is not a number above 0, or ``terminal`` has a wrong shape or
+        entry.
+    """
+    last = finite_horizon.terminal_cost(lqr, terminal)
+
+    def look(K: Array) -> tuple[Array, Array]:
+        found = finite_horizon.evaluate(lqr, K, terminal=last)
+        return found.cost, found.gradient
+
+    def cost(K: Array) -> Array:
+        return finite_horizon.cost(lqr, K, terminal=last)
+
+    return _searching(look, cost, first)
 
 
 def moved(K: Array, change: Array, going: Flags) -> Array:
@@ -247,10 +269,41 @@ def _walk(
     return np.stack(path), np.stack(costs)
 
 
-def _falls(lqr: LQR, trial: Array, Sigma: Array, enough: Array) -> Flags:
+def _searching(
+    look: Callable[[Array], tuple[Array, Array]],
+    cost: Callable[[Array], Array],
+    first: float,
+) -> Rule:
+    factor = _validate.number("first", first)
+    if factor <= 0.0:
+        raise _validate.error("first", "a number above 0", first)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def rule(direction: Array, K: Array) -> Array:
+        J, gradient = look(K)
+        core = tuple(range(J.ndim - K.ndim, 0))
+        slope = (gradient * direction).sum(axis=core)
+        step = np.full(slope.shape, factor)
+        searching = slope > 0.0  # False for nan
+        for _ in range(_MOST_HALVINGS):
+            tried = np.expand_dims(np.where(searching, step, 0.0), core)
+            enough = J - _PROMISED * step * slope
+            searching &= ~_falls(cost, K - tried * direction, enough, core)
+            if not searching.any():
+                break
+            step = np.where(searching, 0.5 * step, step)
+        found = (slope > 0.0) & ~searching
+        return np.expand_dims(np.where(found, step, 0.0), core) * direction
+
+    return rule
+
+
+def _falls(
+    cost: Callable[[Array], Array], trial: Array, enough: Array, core: tuple[int, ...]
+) -> Flags:
     """Whether the cost of a trial gain is low enough; a trial may have overflowed."""
-    usable: Flags = np.asarray(np.isfinite(trial).all(axis=(-2, -1)))
-    J = exact.cost(lqr, np.where(usable[..., None, None], trial, 0.0), Sigma)
+    usable: Flags = np.asarray(np.isfinite(trial).all(axis=core))
+    J = cost(np.where(np.expand_dims(usable, core), trial, 0.0))
     return usable & (enough >= J)
 
 

@@ -21,7 +21,7 @@ from lqrlib._validate import Array
 from lqrlib.critic import Critic, feature_count, linearised
 from lqrlib.policy import GaussianPolicy
 from lqrlib.problem import LQR
-from lqrlib.rollout import Trajectories
+from lqrlib.rollout import Trajectories, draw_starts
 from lqrlib.weights import effective_sample_size, log_weights, residual, running_sum
 
 _TINY, _HUGE = np.finfo(np.float64).tiny, np.finfo(np.float64).max
@@ -333,6 +333,7 @@ def zeroth_order(
     horizon: int,
     rng: np.random.Generator,
     two_point: bool = False,
+    x0: ArrayLike | None = None,
 ) -> GradientEstimate:
     """Mean of (D/r) c(K + rU) U; two-point: of (D/2r) (c(K + rU) − c(K − rU)) U.
 
@@ -352,6 +353,8 @@ def zeroth_order(
         T.
     rng : numpy.random.Generator
     two_point : bool
+    x0 : array, shape [..., M, n], optional
+        Start of each of the M trajectories or pairs; drawn from N(0, X0) if not given.
 
     Returns
     -------
@@ -376,8 +379,8 @@ def zeroth_order(
         lqr,
         np.broadcast_to(gain, (T, *gain.shape)),
         lambda t: every,  # noqa: ARG005
-        drawn.U.shape[-1],
         np.zeros((lqr.n, lqr.n)),
+        drawn.starts(lqr, x0, rng),
         rng,
     )
     return drawn.estimate(found)
@@ -393,6 +396,7 @@ def zeroth_order_stages(
     rng: np.random.Generator,
     terminal: ArrayLike | None = None,
     two_point: bool = False,
+    x0: ArrayLike | None = None,
 ) -> GradientEstimate:
     """`zeroth_order` for each stage t on its own: trajectories that perturb K_t only.
 
@@ -409,6 +413,9 @@ def zeroth_order_stages(
     terminal : array, shape [n, n], optional
         Terminal cost ⪰ 0; zero if not given.
     two_point : bool
+    x0 : array, shape [..., T, M, n], optional
+        Start of each of the M trajectories or pairs of each stage; drawn from N(0, X0)
+        if not given.
 
     Returns
     -------
@@ -429,12 +436,13 @@ def zeroth_order_stages(
     last = finite_horizon.terminal_cost(lqr, terminal)
     drawn = _Queries.draw(gains.shape, radius, n_trajectories, rng, two_point)
     signed, T, M = drawn.signed(), gains.shape[-3], drawn.U.shape[-1]
+    starts = drawn.starts(lqr, x0, rng)
     found = costs(
         lqr,
         np.moveaxis(gains, -3, 0),
         lambda t: Perturbation(slice(t * M, (t + 1) * M), signed[..., t, :, :, :]),
-        T * M,
         last,
+        starts.reshape(*starts.shape[:-3], T * M, lqr.n),
         rng,
     )
     return drawn.estimate(found.reshape(*found.shape[:-1], T, M))
@@ -504,6 +512,16 @@ class _Queries(NamedTuple):
         normals = rng.standard_normal((*shape, count // 2 if two_point else count))
         length = np.sqrt(np.square(normals).sum(axis=(-3, -2), keepdims=True))
         return cls(normals / length, radius, count, two_point)
+
+    def starts(self, lqr: LQR, x0: ArrayLike | None, rng: np.random.Generator) -> Array:
+        """A start for each direction, [..., M, n]."""
+        lead, M = self.U.shape[:-3], self.U.shape[-1]
+        if x0 is None:
+            return draw_starts(lqr, M, rng, lead)
+        given = _validate.view("x0", x0, (M, lqr.n), lead)
+        if np.broadcast_shapes(given.shape[:-2], lead) != lead:
+            raise _validate.error("x0", f"leading axes {lead}", given.shape[:-2])
+        return np.broadcast_to(given, (*lead, M, lqr.n))
 
     def signed(self) -> Array:
         """The perturbations asked for, [S, ..., m, n, M] with S = 2 for pairs."""

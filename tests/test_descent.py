@@ -8,7 +8,14 @@ from scipy.optimize import brentq
 from systems import FIRST_GAIN, close, gaussian_data, spd, stabilised, system
 
 from lqrlib import GradientEstimate, Status, exact, finite_horizon, worlds
-from lqrlib.descent import backtracking, descend, descend_stages, moved, of_length
+from lqrlib.descent import (
+    backtracking,
+    backtracking_stages,
+    descend,
+    descend_stages,
+    moved,
+    of_length,
+)
 from lqrlib.finite_horizon import constant
 from lqrlib.gradients import gauss_newton_dpg, per_decision_is, zeroth_order_stages
 
@@ -291,6 +298,36 @@ def test_where_it_cannot_fall_backtracking_stands_still_and_the_others_go_on():
     np.testing.assert_array_equal(history.K[:, 1], [starts[1]] * 61)
     alone = exactly("gradient", step=backtracking(MAIN), updates=60)
     close(history.K[:, 0], alone.K, rtol=1e-12)
+
+
+@pytest.mark.parametrize("first", [1e6, 1.0])
+def test_backtracking_on_stages_keeps_armijos_promise_and_arrives(first):
+    for seed in range(20):
+        lqr, K, rng = stabilised(3, 2, seed)
+        S, T = spd(lqr.n, rng), 4
+        start = np.stack([finite_horizon.constant(lqr, K, T)] * 2)
+        start[1] += 0.3 * rng.standard_normal(start[1].shape)
+
+        def gradient(K, lqr=lqr, S=S):
+            return finite_horizon.gradient(lqr, K, terminal=S)
+
+        rule = backtracking_stages(lqr, first, terminal=S)
+        path = descend_stages(lqr, start, gradient, rule, terminal=S, updates=5)
+        fall = -np.diff(path.cost, axis=0)
+        steps = -np.diff(path.K, axis=0)
+        slope = (np.stack([gradient(K) for K in path.K[:-1]]) * steps).sum((2, 3, 4))
+        assert (slope > 0.0).all()
+        assert (fall >= 0.9999e-4 * slope).all()
+        alone = descend_stages(lqr, start[1], gradient, rule, terminal=S, updates=5)
+        close(path.K[:, 1], alone.K, rtol=1e-9)
+    path = descend_stages(
+        MAIN,
+        finite_horizon.constant(MAIN, FIRST_GAIN, 6),
+        lambda K: finite_horizon.gradient(MAIN, K),
+        backtracking_stages(MAIN, first),
+        updates=60,
+    )
+    assert path.status == Status.CONVERGED
 
 
 @pytest.mark.parametrize("size", [1e100, 1e300])

@@ -20,7 +20,7 @@ from lqrlib._steps import root
 from lqrlib.finite_horizon import constant
 from lqrlib.gradients import zeroth_order, zeroth_order_stages
 from lqrlib.model import fit
-from lqrlib.rollout import transitions
+from lqrlib.rollout import draw_starts, transitions
 
 MAIN = worlds.double_integrator()
 SIZES = pytest.mark.parametrize(("n", "m"), [(1, 1), (2, 1), (3, 2), (2, 3)])
@@ -52,7 +52,7 @@ def cost_by_hand(lqr, gains, start, noise, terminal=0.0):
 def draws(lqr, n_trajectories, horizon, rng):
     """Starts [N, n] and noise [N, T, n] in the order in which queries draw them."""
     shape = (lqr.n, n_trajectories)
-    starts = (root(lqr.X0) @ rng.standard_normal(shape)).T
+    starts = draw_starts(lqr, n_trajectories, rng)
     noise = [root(lqr.W) @ rng.standard_normal(shape) for _ in range(horizon)]
     return starts, np.moveaxis(noise, -1, 0)
 
@@ -74,8 +74,9 @@ def test_a_query_is_a_loop_written_by_hand(n, m):
     def perturbed(t):  # trajectories 2, 3 and 4 leave the gain, at steps 1 and 2
         return Perturbation(slice(2, 5), D if t in (1, 2) else 0.0 * D)
 
-    found = costs(lqr, gains, perturbed, 6, S, generator(2))
     starts, noise = draws(lqr, 6, T, generator(2))
+    rng = generator(2)
+    found = costs(lqr, gains, perturbed, S, draw_starts(lqr, 6, rng), rng)
     assert found.shape == (2, 6)
     for s, i in np.ndindex(2, 6):
         asked = gains.copy()
@@ -94,7 +95,8 @@ def test_a_query_that_leaves_the_floats_costs_inf_and_stays_alone():
         return Perturbation(slice(None), D)
 
     with np.errstate(over="ignore", invalid="ignore"):
-        found = costs(lqr, gains, perturbed, 3, S, generator())
+        starts = draw_starts(lqr, 3, generator())
+        found = costs(lqr, gains, perturbed, S, starts, generator())
     np.testing.assert_array_equal(found == np.inf, [[False, True, False]])
 
 
@@ -110,7 +112,8 @@ def test_a_cost_of_which_only_the_negative_part_leaves_the_floats_is_not_minus_i
         return Perturbation(slice(None), D)
 
     with np.errstate(over="ignore", invalid="ignore"):
-        found = costs(lqr, np.zeros((1, 2, 3)), perturbed, 50, still, generator())
+        starts = draw_starts(lqr, 50, generator())
+        found = costs(lqr, np.zeros((1, 2, 3)), perturbed, still, starts, generator())
     assert (found == np.inf).any()
     assert (found >= 0.0).all()
 
@@ -180,6 +183,60 @@ def test_the_estimate_for_stage_gains_is_its_formula_written_as_a_loop(n, m, two
         )
         assert_mean_and_error([part[t] for part in found[:2]], terms)
     np.testing.assert_array_equal(found.effective_sample_size, [6.0] * T)
+
+
+@both_kinds
+def test_given_starts_are_used_as_they_are(two_point):
+    lqr, gains, S = staged()
+    options = {"radius": 0.3, "n_trajectories": 6, "two_point": two_point}
+    pairs = 3 if two_point else 6
+    x0 = generator(5).standard_normal((T, pairs, lqr.n))
+    last = {"terminal": S, **options}
+    found = zeroth_order_stages(lqr, gains, x0=x0, rng=generator(3), **last)
+    rng = generator(3)
+    U = directions((T, lqr.m, lqr.n), pairs, rng)
+    shape = (lqr.n, T * pairs)
+    steps = [root(lqr.W) @ rng.standard_normal(shape) for _ in range(T)]
+    noise = np.moveaxis(steps, -1, 0)
+    own = slice(2 * pairs, 3 * pairs)
+
+    def at_stage(D):
+        asked = gains.copy()
+        asked[2] += D
+        return asked
+
+    terms = estimates_by_hand(
+        lqr, at_stage, U[:, 2], 0.3, x0[2], noise[own], two_point, S
+    )
+    assert_mean_and_error([part[2] for part in found[:2]], terms)
+
+
+@both_kinds
+def test_starts_may_be_shared_by_all_gains_or_each_gain_has_its_own(two_point):
+    lqr, gains, _ = staged()
+    options = {"radius": 0.3, "n_trajectories": 6, "two_point": two_point, "horizon": T}
+    x0 = generator(5).standard_normal((3 if two_point else 6, lqr.n))
+    shared = zeroth_order(lqr, gains[:2], x0=x0, rng=generator(3), **options)
+    own = zeroth_order(lqr, gains[:2], x0=[x0, x0], rng=generator(3), **options)
+    np.testing.assert_array_equal(shared.gradient, own.gradient)
+    other = zeroth_order(lqr, gains[:2], x0=[x0, 2 * x0], rng=generator(3), **options)
+    np.testing.assert_array_equal(other.gradient[0], own.gradient[0])
+    assert (other.gradient[1] != own.gradient[1]).all()
+
+
+@pytest.mark.parametrize("shape", [(6,), (5, 3), (6, 2), (2, 6, 3)])
+def test_starts_that_do_not_fit_are_refused(shape):
+    lqr, gains, _ = staged()
+    with pytest.raises(ValueError, match=r"^x0: expected .* found"):
+        zeroth_order(
+            lqr,
+            gains[0],
+            radius=0.3,
+            n_trajectories=6,
+            horizon=T,
+            rng=generator(),
+            x0=np.zeros(shape),
+        )
 
 
 # Their means, over many repetitions.

@@ -156,7 +156,7 @@ def _end(excess: Array, rate: float) -> str:
     if arrived.any():
         again = ", and moves away again" * (rate > 1 + 1e-9)
         return f"within a millionth of J* at step {arrived.argmax()}{again}."
-    if excess[-1] < 2 * excess[:-1].min():
+    if excess[-1] < (1 - 1e-9) * excess[:-1].min():
         return f"still {excess[-1]:.2g} J* above the optimum after {last} steps."
     return f"keeps circling, and has not arrived after {last} steps."
 
