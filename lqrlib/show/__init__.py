@@ -17,6 +17,14 @@ from lqrlib.show.puzzle import (
     quartiles,
     region,
 )
+from lqrlib.show.queries import (
+    GAINS,
+    POINTS,
+    QueryStudy,
+    query_explorer,
+    query_gradient,
+    query_study,
+)
 from lqrlib.show.scene import Panel
 from lqrlib.show.still import Still
 from lqrlib.show.style import COLOURS, EXPRESSIONS, band, figure, set_band
@@ -24,10 +32,13 @@ from lqrlib.show.style import COLOURS, EXPRESSIONS, band, figure, set_band
 __all__ = [
     "COLOURS",
     "EXPRESSIONS",
+    "GAINS",
+    "POINTS",
     "REGIONS",
     "Choice",
     "Explorer",
     "Panel",
+    "QueryStudy",
     "Slider",
     "Still",
     "band",
@@ -42,6 +53,9 @@ __all__ = [
     "method_explorer",
     "puzzle_explorer",
     "quartiles",
+    "query_explorer",
+    "query_gradient",
+    "query_study",
     "region",
     "set_band",
 ]
