@@ -1,7 +1,7 @@
 """The explorer of `book/finite_horizon.md`: what queries of policies can do."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike
 
 from lqrlib import _validate, exact, finite_horizon, rates
 from lqrlib._validate import Array
-from lqrlib.descent import descend, descend_stages
+from lqrlib.descent import Gradient, descend, descend_stages
 from lqrlib.gradients import GradientEstimate, zeroth_order, zeroth_order_stages
+from lqrlib.history import History
 from lqrlib.problem import LQR
 from lqrlib.show.controls import Choice, Slider
 from lqrlib.show.explorer import Explorer
@@ -58,6 +59,17 @@ class QueryStudy(NamedTuple):
     error: Array
     excess: Array
     exact: Array
+
+
+class _Kind(NamedTuple):
+    """One kind of gains: its start and the slope there, J*, a step, how to descend."""
+
+    start: Array
+    slope: Array
+    best: float
+    step: float
+    descend: Callable[..., History]
+    gradient: Gradient
 
 
 def query_gradient(
@@ -232,53 +244,53 @@ def _staged(lqr: LQR, K: ArrayLike) -> Array:
     return gains if gains.ndim > 2 else finite_horizon.constant(lqr, gains, _STAGES)
 
 
-def _start(lqr: LQR, K: Array, gains: str) -> Array:
-    return K if gains == "constant" else _staged(lqr, K)
+def _kind(lqr: LQR, first: Array, gains: str) -> _Kind:
+    if gains == "constant":
+        staged = finite_horizon.constant(lqr, first, _HORIZON)
+        return _Kind(
+            first,
+            finite_horizon.gradient(lqr, staged).sum(axis=0),
+            float(exact.cost(lqr, exact.optimal_gain(lqr))),
+            _SHARE * rates.step_limit(lqr, "gradient"),
+            descend,
+            lambda K: exact.gradient(lqr, K),
+        )
+    start, best = _staged(lqr, first), finite_horizon.optimal_gains(lqr, _STAGES)
+    return _Kind(
+        start,
+        finite_horizon.gradient(lqr, start),
+        float(finite_horizon.cost(lqr, best)),
+        _STAGE_STEP,
+        descend_stages,
+        lambda K: finite_horizon.gradient(lqr, K),
+    )
 
 
 def _cell(arguments: tuple[Any, ...]) -> tuple[Array, Array]:
     """Errors and excess costs at one point of the grid."""
     lqr, first, points, gains, radius, m, number, updates, seeds, runs = arguments
-    rng = np.random.default_rng([0, number])
-    K = _start(lqr, first, gains)
+    rng, kind = np.random.default_rng([0, number]), _kind(lqr, first, gains)
 
     def estimate(K: Array) -> GradientEstimate:
         return query_gradient(
             lqr, K, points=points, gains=gains, radius=radius, m=m, rng=rng
         )
 
-    truth = finite_horizon.gradient(lqr, _staged_for(lqr, first, gains))
-    if gains == "constant":
-        truth = truth.sum(axis=0)
-    found = estimate(np.broadcast_to(K, (seeds, *K.shape))).gradient - truth
-    error = np.linalg.norm(found.reshape(seeds, -1), axis=1) / np.linalg.norm(truth)
-    many = np.broadcast_to(K, (runs, *K.shape))
-    return error, _descent(lqr, many, estimate, gains, updates)
+    found = estimate(np.broadcast_to(kind.start, (seeds, *kind.start.shape)))
+    off = (found.gradient - kind.slope).reshape(seeds, -1)
+    error = np.linalg.norm(off, axis=1) / np.linalg.norm(kind.slope)
+    many = np.broadcast_to(kind.start, (runs, *kind.start.shape))
+    return error, _excess(lqr, kind, many, estimate, updates)
 
 
-def _staged_for(lqr: LQR, K: Array, gains: str) -> Array:
-    length = _HORIZON if gains == "constant" else _STAGES
-    return finite_horizon.constant(lqr, K, length)
-
-
-def _descent(lqr: LQR, K: Array, gradient: Any, gains: str, updates: int) -> Array:
-    """J − J* along a descent, by the exact cost of its problem."""
-    if gains == "constant":
-        step = _SHARE * rates.step_limit(lqr, "gradient")
-        path = descend(lqr, K, gradient, step, updates=updates)
-        return path.cost - exact.cost(lqr, exact.optimal_gain(lqr))
-    path = descend_stages(lqr, K, gradient, _STAGE_STEP, updates=updates)
-    best = finite_horizon.optimal_gains(lqr, _STAGES)
-    return path.cost - finite_horizon.cost(lqr, best)
+def _excess(lqr: LQR, kind: _Kind, K: Array, gradient: Gradient, updates: int) -> Array:
+    """J − J* along a descent."""
+    return kind.descend(lqr, K, gradient, kind.step, updates=updates).cost - kind.best
 
 
 def _exact_descent(lqr: LQR, first: Array, gains: str, updates: int) -> Array:
-    def gradient(K: Array) -> Array:
-        if gains == "constant":
-            return exact.gradient(lqr, K)
-        return finite_horizon.gradient(lqr, K)
-
-    return _descent(lqr, _start(lqr, first, gains), gradient, gains, updates)
+    kind = _kind(lqr, first, gains)
+    return _excess(lqr, kind, kind.start, kind.gradient, updates)
 
 
 def _error_panel(
