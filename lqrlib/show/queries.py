@@ -47,11 +47,13 @@ class QueryStudy(NamedTuple):
     counts : tuple of int
         m, trajectories for each gain that is perturbed.
     error : array, shape [2, 2, R, M, seeds]
-        ‖ĝ − g‖/‖g‖ at K₀.
+        ‖ĝ − g‖/‖g‖ at K₀; inf where a trajectory left the floats.
     excess : array, shape [2, 2, R, M, updates + 1, runs]
         J − J*, of the problem without an end or of the one with stages.
     exact : array, shape [2, updates + 1]
         J − J* along the exact gradient with the same steps, for each kind of gains.
+    optimum : array, shape [2]
+        J* for each kind of gains.
     """
 
     radii: tuple[float, ...]
@@ -59,6 +61,7 @@ class QueryStudy(NamedTuple):
     error: Array
     excess: Array
     exact: Array
+    optimum: Array
 
 
 class _Kind(NamedTuple):
@@ -128,7 +131,8 @@ def query_study(
     counts: Sequence[int],
     updates: int = 30,
     seeds: int = 20,
-    runs: int = 10,
+    runs: int = 20,
+    seed: int = 0,
     executor: Executor | None = None,
 ) -> QueryStudy:
     """Estimate at K₀, and descend from it, for each point of a grid.
@@ -144,6 +148,8 @@ def query_study(
         Length of each descent.
     seeds, runs : int
         Estimates and descents for each point.
+    seed : int
+        Points with the same m share their directions, starts and noise.
     executor : concurrent.futures.Executor, optional
         Does the points in parallel; the numbers do not depend on it.
 
@@ -159,9 +165,7 @@ def query_study(
     first = lqr.gain(K0)
     grid = list(itertools.product(POINTS, GAINS, radii, counts))
     mapped = map if executor is None else executor.map
-    cells = [
-        (lqr, first, *point, i, updates, seeds, runs) for i, point in enumerate(grid)
-    ]
+    cells = [(lqr, first, *point, seed, updates, seeds, runs) for point in grid]
     found = list(mapped(_cell, cells))
     shape = len(POINTS), len(GAINS), len(radii), len(counts)
     error, excess = (np.array(part) for part in zip(*found, strict=True))
@@ -171,6 +175,7 @@ def query_study(
         error.reshape(*shape, *error.shape[1:]),
         excess.reshape(*shape, *excess.shape[1:]),
         np.stack([_exact_descent(lqr, first, gains, updates) for gains in GAINS]),
+        np.array([_kind(lqr, first, gains).best for gains in GAINS]),
     )
 
 
@@ -205,10 +210,9 @@ def query_explorer(study: QueryStudy) -> Explorer:
         set_band(fall_shade, steps, low, high)
         known.set_data(steps, study.exact[which[1]])
         asked = counts[c] * (1 if gains == "constant" else _STAGES)
-        said = f"r = {radii[r]:g}, {asked} trajectories a step"
-        return (
-            f"{_title(points)}, {GAINS[gains]}, {said}: {_verdict(median[r], excess)}"
-        )
+        title = f"{_title(points)}, {GAINS[gains]}, r = {radii[r]:g}: "
+        relative = excess / study.optimum[which[1]]
+        return title + _verdict(median[r], relative, asked)
 
     return Explorer(
         "queries",
@@ -268,8 +272,9 @@ def _kind(lqr: LQR, first: Array, gains: str) -> _Kind:
 
 def _cell(arguments: tuple[Any, ...]) -> tuple[Array, Array]:
     """Errors and excess costs at one point of the grid."""
-    lqr, first, points, gains, radius, m, number, updates, seeds, runs = arguments
-    rng, kind = np.random.default_rng([0, number]), _kind(lqr, first, gains)
+    lqr, first, points, gains, radius, m, seed, updates, seeds, runs = arguments
+    # Not by the radius: what does not depend on it then does not move with it.
+    rng, kind = np.random.default_rng([seed, m]), _kind(lqr, first, gains)
 
     def estimate(K: Array) -> GradientEstimate:
         return query_gradient(
@@ -280,6 +285,7 @@ def _cell(arguments: tuple[Any, ...]) -> tuple[Array, Array]:
     off = (found.gradient - kind.slope).reshape(seeds, -1)
     error = np.linalg.norm(off, axis=1) / np.linalg.norm(kind.slope)
     many = np.broadcast_to(kind.start, (runs, *kind.start.shape))
+    error = np.where(np.isnan(error), np.inf, error)
     return error, _excess(lqr, kind, many, estimate, updates)
 
 
@@ -337,14 +343,23 @@ def _title(points: str) -> str:
     return POINTS[points].split(",")[0].capitalize()
 
 
-def _verdict(error: float, excess: Array) -> str:
-    start, final = excess[0, 0], excess[-1]
-    median, lost = float(quartiles(final)[1]), int(np.isinf(final).sum())
+def _verdict(error: float, excess: Array, asked: int) -> str:
+    """What the estimate and its descents came to, with excess costs relative to J*."""
+    updates, start, final = len(excess) - 1, excess[0, 0], excess[-1]
+    lost = int(np.isinf(final).sum())
+    worse = int((final > start).sum()) - lost
     return (
-        f"relative error {_short(error)}. Median J − J* after {len(excess) - 1} "
-        f"updates: {_short(median)} (start: {_short(start)}). "
-        f"Lost: {lost} of {len(final)} runs."
+        f"relative error {_short(error)}. {asked:,} trajectories a step, "
+        f"{asked * updates:,} in {updates} updates. Median end: "
+        f"{_above(float(quartiles(final)[1]))} (start: {_above(start)}). "
+        f"Of {len(final)} runs {lost} lost, {worse} worse than their start."
     )
+
+
+def _above(share: float) -> str:
+    if np.isinf(share):
+        return "infinite"
+    return f"{_short(100 * share)}\N{NO-BREAK SPACE}% above J*"
 
 
 def _short(value: float) -> str:
