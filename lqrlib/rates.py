@@ -1,6 +1,6 @@
 r"""How the cost answers a change of gain: an identity, then bounds and rates from it.
 
-With Δ = K' − K, C = R + γB'P_KB and S = X₀ + γ/(1−γ)(W + BΣB') everything here follows
+With Δ = K₊ − K, C = R + γB'P_KB and S = X₀ + γ/(1−γ)(W + BΣB') everything here follows
 from the one identity of `cost_change`. A *method* is the name of a direction in
 `lqrlib.exact`: K ← K − η · direction(K).
 """
@@ -21,7 +21,7 @@ _overflow_is_data = np.errstate(over="ignore", invalid="ignore")
 
 
 class Domination(NamedTuple):
-    """The excess cost of a gain and two upper bounds on it, each at least the last.
+    """The excess cost of a gain and two upper bounds on it, in ascending order.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def curvature(lqr: LQR, K: ArrayLike) -> Array:
 def cost_change(
     lqr: LQR, K: ArrayLike, K_new: ArrayLike, cov: ArrayLike | None = 0.0
 ) -> Array:
-    """J(K') − J(K) = tr(X_{K'} (2Δ'E_K + Δ'CΔ)), with Δ = K' − K.
+    """J(K₊) − J(K) = tr(X_{K₊} (2Δ'E_K + Δ'CΔ)), with Δ = K₊ − K.
 
     Parameters
     ----------
@@ -261,7 +261,8 @@ def contraction(
     lqr : LQR
     K : array, shape [..., m, n]
     method : str
-        "natural_gradient" or "gauss_newton". The gradient has no such bound.
+        "natural_gradient" or "gauss_newton". No bound of this form is known
+        for the gradient.
     step : float
         η.
     cov : float or array, shape [..., m, m]
