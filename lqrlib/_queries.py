@@ -1,7 +1,7 @@
 """What a query of a policy costs: many trajectories, each with a gain of its own.
 
-Trajectory i follows K_t, and some K_t + D_i. All of them share the product with K_t;
-what its own D_i adds is a sum over few entries. Trajectories are last in memory.
+Trajectory i follows K_t, and some K_t + Δ_i. All of them share the product with K_t;
+what its own Δ_i adds is a sum over few entries. Trajectories are last in memory.
 """
 
 from collections.abc import Callable
@@ -21,14 +21,15 @@ class Perturbation(NamedTuple):
     ----------
     where : slice
         Of the trajectories; M of them.
-    D : array, shape [..., m, n, M]
-        Added to the gain.
+    change : array, shape [..., m, n, M]
+        Δ, added to the gain.
     """
 
     where: slice
-    D: Array
+    change: Array
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def costs(
     lqr: LQR,
     K: Array,
@@ -46,7 +47,7 @@ def costs(
     ----------
     lqr : LQR
     K : array, shape [T, ..., m, n]
-        Without the first leading axis of the result.
+        Its leading axes after T are those of ``starts``.
     perturbed : callable
         Step t → the `Perturbation` there, with leading axes [S, ...].
     terminal : array, shape [n, n]
@@ -62,9 +63,9 @@ def costs(
     shape = (*K.shape[1:-2], lqr.n, starts.shape[-2])
     noise_root, x, total, discount = _steps.root(lqr.W), starts.mT, np.zeros(1), 1.0
     for t, gain in enumerate(K):
-        where, D = perturbed(t)
-        u = np.array(np.broadcast_to(gain @ x, (*D.shape[:-3], lqr.m, shape[-1])))
-        u[..., where] += np.einsum("...mni,...ni->...mi", D, x[..., where])
+        where, change = perturbed(t)
+        u = np.array(np.broadcast_to(gain @ x, (*change.shape[:-3], lqr.m, shape[-1])))
+        u[..., where] += np.einsum("...mni,...ni->...mi", change, x[..., where])
         total = total + discount * (_quadratic(lqr.Q, x) + _quadratic(lqr.R, u))
         noise = noise_root @ rng.standard_normal(shape)
         x, discount = lqr.A @ x + lqr.B @ u + noise, discount * lqr.gamma
