@@ -51,6 +51,11 @@ def test_an_estimate_that_left_the_floats_is_an_infinite_error():
     assert "nan" not in show.query_explorer(far).show()
 
 
+def test_costs_at_the_end_of_the_floats_are_lost_without_a_warning():
+    huge = STUDY._replace(excess=np.full(STUDY.excess.shape, 1e307))
+    assert show.query_explorer(huge).show().endswith("All 5 runs lost.")
+
+
 def test_a_study_has_every_state_and_starts_at_the_start():
     assert STUDY.error.shape == (2, 2, 3, 2, 12)
     assert STUDY.excess.shape == (2, 2, 3, 2, 7, 5)

@@ -206,7 +206,8 @@ def query_explorer(study: QueryStudy) -> Explorer:
         set_band(shade, radii, low, high)
         here.set_data([radii[r]], [min(median[r], _ERRORS[1])])
         best = study.optimum[which[1]]
-        excess = 100.0 * study.excess[(*which, r, c)] / best
+        with np.errstate(over="ignore"):
+            excess = 100.0 * study.excess[(*which, r, c)] / best
         low, middle, high = np.clip(quartiles(excess), _LOW / 10, 10 * _HIGH)
         steps = np.arange(len(excess))
         fall.set_data(steps, middle)
