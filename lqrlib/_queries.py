@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from lqrlib import _steps
+from lqrlib import _steps, _validate
 from lqrlib._validate import Array
 from lqrlib.problem import LQR
+from lqrlib.rollout import draw_starts
 
 
 class Perturbation(NamedTuple):
@@ -27,6 +29,112 @@ class Perturbation(NamedTuple):
 
     where: slice
     change: Array
+
+
+class Queries(NamedTuple):
+    """What is asked: gains at a distance from K, once or on both sides.
+
+    Parameters
+    ----------
+    U : array, shape [..., m, n, M]
+        Directions on the unit sphere of the entries of a gain.
+    radius : float
+    n_trajectories : int
+        M, or 2M for pairs.
+    two_point : bool
+    """
+
+    U: Array
+    radius: float
+    n_trajectories: int
+    two_point: bool
+
+    @classmethod
+    def draw(
+        cls,
+        shape: tuple[int, ...],
+        radius: float,
+        n_trajectories: int,
+        rng: np.random.Generator,
+        two_point: bool,
+    ) -> "Queries":
+        """Check the arguments, and draw directions for gains of a shape.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            [..., m, n].
+        radius : float
+        n_trajectories : int
+        rng : numpy.random.Generator
+        two_point : bool
+
+        Returns
+        -------
+        Queries
+
+        Raises
+        ------
+        ValueError
+            If radius is not above 0, a count not whole, or odd for pairs, or rng no
+            generator.
+        """
+        radius = _validate.number("radius", radius)
+        if radius <= 0.0:
+            raise _validate.error("radius", "a number above 0", radius)
+        count = _validate.count("n_trajectories", n_trajectories)
+        if two_point and count % 2:
+            raise _validate.error("n_trajectories", "an even number for pairs", count)
+        rng = _validate.generator("rng", rng)
+        normals = rng.standard_normal((*shape, count // 2 if two_point else count))
+        length = np.sqrt(np.square(normals).sum(axis=(-3, -2), keepdims=True))
+        return cls(normals / length, radius, count, two_point)
+
+    def starts(self, lqr: LQR, x0: ArrayLike | None, rng: np.random.Generator) -> Array:
+        """A start for each direction: given, or drawn from N(0, X0).
+
+        Parameters
+        ----------
+        lqr : LQR
+        x0 : array, shape [..., M, n], or None
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        array, shape [..., M, n]
+
+        Raises
+        ------
+        ValueError
+            If x0 has a wrong shape or entry.
+        """
+        lead, M = self.U.shape[:-3], self.U.shape[-1]
+        if x0 is None:
+            return draw_starts(lqr, M, rng, lead)
+        given = _validate.view("x0", x0, (M, lqr.n), lead)
+        if np.broadcast_shapes(given.shape[:-2], lead) != lead:
+            raise _validate.error("x0", f"leading axes {lead}", given.shape[:-2])
+        return np.broadcast_to(given, (*lead, M, lqr.n))
+
+    def signed(self) -> Array:
+        """The perturbations, [S, ..., m, n, M] with S = 2 for pairs."""
+        signs = np.array([1.0, -1.0] if self.two_point else [1.0])
+        return np.multiply.outer(self.radius * signs, self.U)
+
+    def terms(self, costs: Array) -> Array:
+        """(D/r) c U, or (D/2r) (c₊ − c₋) U, of each direction.
+
+        Parameters
+        ----------
+        costs : array, shape [S, ..., M]
+
+        Returns
+        -------
+        array, shape [..., m, n, M]
+        """
+        change = 0.5 * (costs[0] - costs[1]) if self.two_point else costs[0]
+        entries = self.U.shape[-3] * self.U.shape[-2]
+        return entries / self.radius * change[..., None, None, :] * self.U
 
 
 @np.errstate(over="ignore", invalid="ignore")

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lqrlib import _validate, finite_horizon
-from lqrlib._queries import Perturbation, costs
+from lqrlib._queries import Perturbation, Queries, costs
 from lqrlib._validate import Array
 from lqrlib.critic import Critic, feature_count, linearised
 from lqrlib.policy import GaussianPolicy
 from lqrlib.problem import LQR
-from lqrlib.rollout import Trajectories, draw_starts
+from lqrlib.rollout import Trajectories
 from lqrlib.weights import effective_sample_size, log_weights, residual, running_sum
 
 _TINY, _HUGE = np.finfo(np.float64).tiny, np.finfo(np.float64).max
@@ -373,7 +373,7 @@ def zeroth_order(
     (2018), Algorithm 1; Malik et al. (2020).
     """
     gain, T = lqr.gain(K), _validate.count("horizon", horizon)
-    drawn = _Queries.draw(gain.shape, radius, n_trajectories, rng, two_point)
+    drawn = Queries.draw(gain.shape, radius, n_trajectories, rng, two_point)
     every = Perturbation(slice(None), drawn.signed())
     found = costs(
         lqr,
@@ -383,7 +383,7 @@ def zeroth_order(
         drawn.starts(lqr, x0, rng),
         rng,
     )
-    return drawn.estimate(found)
+    return _queried(drawn, found)
 
 
 @_overflow_is_data
@@ -434,7 +434,7 @@ def zeroth_order_stages(
     """
     gains = finite_horizon.stages(lqr, K)
     last = finite_horizon.terminal_cost(lqr, terminal)
-    drawn = _Queries.draw(gains.shape, radius, n_trajectories, rng, two_point)
+    drawn = Queries.draw(gains.shape, radius, n_trajectories, rng, two_point)
     signed, T, M = drawn.signed(), gains.shape[-3], drawn.U.shape[-1]
     starts = drawn.starts(lqr, x0, rng)
     found = costs(
@@ -445,7 +445,7 @@ def zeroth_order_stages(
         starts.reshape(*starts.shape[:-3], T * M, lqr.n),
         rng,
     )
-    return drawn.estimate(found.reshape(*found.shape[:-1], T, M))
+    return _queried(drawn, found.reshape(*found.shape[:-1], T, M))
 
 
 def mean_cost(parts: Sequence[Weighted]) -> Array:
@@ -485,58 +485,6 @@ def score_terms(part: Weighted, K: Array, cov: Array, credit: Array) -> Array:
     return np.einsum("...km,...mni->...kni", np.linalg.inv(cov), total)
 
 
-class _Queries(NamedTuple):
-    """Directions U [..., m, n, M] on the unit sphere, and what they are asked for."""
-
-    U: Array
-    radius: float
-    n_trajectories: int
-    two_point: bool
-
-    @classmethod
-    def draw(
-        cls,
-        shape: tuple[int, ...],
-        radius: float,
-        n_trajectories: int,
-        rng: np.random.Generator,
-        two_point: bool,
-    ) -> "_Queries":
-        radius = _validate.number("radius", radius)
-        if radius <= 0.0:
-            raise _validate.error("radius", "a number above 0", radius)
-        count = _validate.count("n_trajectories", n_trajectories)
-        if two_point and count % 2:
-            raise _validate.error("n_trajectories", "an even number for pairs", count)
-        rng = _validate.generator("rng", rng)
-        normals = rng.standard_normal((*shape, count // 2 if two_point else count))
-        length = np.sqrt(np.square(normals).sum(axis=(-3, -2), keepdims=True))
-        return cls(normals / length, radius, count, two_point)
-
-    def starts(self, lqr: LQR, x0: ArrayLike | None, rng: np.random.Generator) -> Array:
-        """A start for each direction, [..., M, n]."""
-        lead, M = self.U.shape[:-3], self.U.shape[-1]
-        if x0 is None:
-            return draw_starts(lqr, M, rng, lead)
-        given = _validate.view("x0", x0, (M, lqr.n), lead)
-        if np.broadcast_shapes(given.shape[:-2], lead) != lead:
-            raise _validate.error("x0", f"leading axes {lead}", given.shape[:-2])
-        return np.broadcast_to(given, (*lead, M, lqr.n))
-
-    def signed(self) -> Array:
-        """The perturbations asked for, [S, ..., m, n, M] with S = 2 for pairs."""
-        signs = np.array([1.0, -1.0] if self.two_point else [1.0])
-        return np.multiply.outer(self.radius * signs, self.U)
-
-    def estimate(self, costs: Array) -> GradientEstimate:
-        """Costs [S, ..., M] → the mean over directions of (D/r) (difference) U."""
-        change = 0.5 * (costs[0] - costs[1]) if self.two_point else costs[0]
-        entries = self.U.shape[-3] * self.U.shape[-2]
-        terms = entries / self.radius * change[..., None, None, :] * self.U
-        size = np.full(terms.shape[:-3], float(self.n_trajectories))
-        return GradientEstimate(*_mean_and_error(terms), size)
-
-
 def _weighted(
     lqr: LQR, data: Trajectories, K: ArrayLike, cov: ArrayLike
 ) -> tuple[GaussianPolicy, Weighted, Array]:
@@ -566,6 +514,13 @@ def _mean(terms: Array, log_w: Array, shift: Array | float = 0.0) -> GradientEst
     """The mean over trajectories; its error is that of a mean of terms − shift."""
     size = effective_sample_size(log_w[..., -1])
     return GradientEstimate(*_mean_and_error(terms, shift), size)
+
+
+def _queried(asked: Queries, costs: Array) -> GradientEstimate:
+    """The mean over directions, from costs [S, ..., M]."""
+    terms = asked.terms(costs)
+    size = np.full(terms.shape[:-3], float(asked.n_trajectories))
+    return GradientEstimate(*_mean_and_error(terms), size)
 
 
 def _mean_and_error(terms: Array, shift: Array | float = 0.0) -> tuple[Array, Array]:

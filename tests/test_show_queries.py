@@ -10,6 +10,7 @@ import pytest
 
 from lqrlib import descent, exact, finite_horizon, gradients, show, worlds
 from lqrlib.show import export, live
+from lqrlib.show.query_study import GAINS, POINTS
 
 LQR = worlds.double_integrator()
 K0 = np.array([[-1.0, -1.0]])
@@ -17,14 +18,14 @@ RADII, COUNTS = (0.05, 0.5, 5.0), (20, 200)
 OPTIONS = {"radii": RADII, "counts": COUNTS, "updates": 6, "seeds": 12, "runs": 5}
 STUDY = show.query_study(LQR, K0, **OPTIONS)
 EXPLORER = show.query_explorer(STUDY)
-STATES = list(itertools.product(RADII, COUNTS, show.POINTS, show.GAINS))
+STATES = list(itertools.product(RADII, COUNTS, POINTS, GAINS))
 every_state = pytest.mark.parametrize(("radius", "m", "points", "gains"), STATES)
 
 
 def places(radius, m, points, gains):
     return (
-        [*show.POINTS].index(points),
-        [*show.GAINS].index(gains),
+        [*POINTS].index(points),
+        [*GAINS].index(gains),
         RADII.index(radius),
         COUNTS.index(m),
     )

@@ -17,14 +17,8 @@ from lqrlib.show.puzzle import (
     quartiles,
     region,
 )
-from lqrlib.show.queries import (
-    GAINS,
-    POINTS,
-    QueryStudy,
-    query_explorer,
-    query_gradient,
-    query_study,
-)
+from lqrlib.show.queries import query_explorer
+from lqrlib.show.query_study import QueryStudy, query_gradient, query_study
 from lqrlib.show.scene import Panel
 from lqrlib.show.still import Still
 from lqrlib.show.style import COLOURS, EXPRESSIONS, band, figure, set_band
@@ -32,8 +26,6 @@ from lqrlib.show.style import COLOURS, EXPRESSIONS, band, figure, set_band
 __all__ = [
     "COLOURS",
     "EXPRESSIONS",
-    "GAINS",
-    "POINTS",
     "REGIONS",
     "Choice",
     "Explorer",
