@@ -100,6 +100,6 @@ def simulate(
         # The last states cost nothing, and are looked at on their own.
         overflowed = not np.isfinite(cost.sum() + rows[..., -width:, :].sum())
     if overflowed:
-        for array in (rows, cost):
-            array[np.isnan(array)] = np.inf
+        rows[np.isnan(rows)] = np.inf
+        cost[~np.isfinite(cost)] = np.inf  # a part of a sum of squares may be -inf
     return rows.reshape(*lead, horizon + 1, width, N), cost

@@ -10,6 +10,7 @@ from systems import (
     MOST,
     close,
     gaussian_data,
+    plain_world,
     spd,
     steps_of,
     system,
@@ -549,3 +550,14 @@ def test_what_does_not_fit_is_refused_by_name(name, changes):
     }
     with pytest.raises(ValueError, match=rf"^{name}: expected .+, found .+"):
         rollout(**(good | changes))
+
+
+def test_a_cost_of_which_only_the_negative_part_leaves_the_floats_is_not_minus_inf():
+    g = np.array([-2.0, 1.2, 1.2])  # at x = (1, 1, 1) the terms of x'Qx
+    still = np.zeros((3, 3))
+    lqr = plain_world(A=still, B=np.zeros((3, 2)), Q=np.outer(g, g) / g.sum(), W=still)
+    x0 = np.sqrt(5e307) * np.linspace(0.5, 3.0, 50)[:, None] * np.ones(3)
+    policy = LinearPolicy(np.zeros((2, 3)))
+    cost = rollout(lqr, policy, 50, 1, np.random.default_rng(0), x0=x0).cost
+    assert (cost == np.inf).any()
+    assert (cost >= 0.0).all()
