@@ -8,9 +8,10 @@ The world is linear, the cost quadratic, the policy u = Kx. Floors, from below:
   worlds, closed forms in K and in the gains of T stages, policies;
 - `lqrlib.rates`: what a step does to the cost, and how fast steps arrive;
 - `lqrlib.rollout`: trajectories and transitions;
-- `lqrlib.weights`, `lqrlib.model`, `lqrlib.critic`: importance weights, the fitted
-  model, the fitted action value;
-- `lqrlib.gradients`: the sampled expressions;
+- `lqrlib.weights`, `lqrlib.weight_moments`: importance weights, sampled and exact;
+- `lqrlib.model`, `lqrlib.critic`: the fitted model, the fitted action value;
+- `lqrlib.gradients`: the sampled expressions, of which `lqrlib.importance` holds those
+  with weights;
 - `lqrlib.descent`: steps along any of them;
 - `lqrlib.mbpo`: the whole loop, alone and over a grid.
 
@@ -20,10 +21,12 @@ The world is linear, the cost quadratic, the policy u = Kx. Floors, from below:
 from lqrlib import (
     critic,
     descent,
+    estimate,
     exact,
     finite_horizon,
     gradients,
     history,
+    importance,
     lyapunov,
     mbpo,
     model,
@@ -31,11 +34,12 @@ from lqrlib import (
     problem,
     rates,
     rollout,
+    weight_moments,
     weights,
     worlds,
 )
 from lqrlib.critic import Critic
-from lqrlib.gradients import GradientEstimate
+from lqrlib.estimate import GradientEstimate
 from lqrlib.history import History, Status
 from lqrlib.mbpo import MBPOHistory, MBPOSettings, SweepResult
 from lqrlib.model import LinearModel
@@ -62,10 +66,12 @@ __all__ = [
     "Transitions",
     "critic",
     "descent",
+    "estimate",
     "exact",
     "finite_horizon",
     "gradients",
     "history",
+    "importance",
     "lyapunov",
     "mbpo",
     "model",
@@ -73,6 +79,7 @@ __all__ = [
     "problem",
     "rates",
     "rollout",
+    "weight_moments",
     "weights",
     "worlds",
 ]

@@ -15,7 +15,7 @@ from lqrlib import _steps, _validate, critic, lyapunov
 from lqrlib._validate import Array
 from lqrlib.critic import Moments
 from lqrlib.descent import of_length
-from lqrlib.gradients import Weighted, mean_cost, score_terms
+from lqrlib.importance import Weighted, mean_cost, score_terms
 from lqrlib.model import LinearModel, fit
 from lqrlib.policy import LinearPolicy
 from lqrlib.problem import LQR

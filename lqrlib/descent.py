@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from lqrlib import _validate, exact, finite_horizon
 from lqrlib._validate import Array, Flags
-from lqrlib.gradients import GradientEstimate
+from lqrlib.estimate import GradientEstimate
 from lqrlib.history import History
 from lqrlib.problem import LQR
 
