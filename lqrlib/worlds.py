@@ -78,6 +78,29 @@ def laplacian() -> LQR:
     return LQR(A, np.eye(3), 1e-3 * np.eye(3), np.eye(3), np.eye(3), np.eye(3), 0.98)
 
 
+def three_rooms() -> LQR:
+    """Three rooms in a row, heated in the outer two; n = 3, m = 2.
+
+    Temperatures relative to what is wanted: A = [[.85, .1, 0], [.1, .75, .1],
+    [0, .1, .85]], so that heat passes between neighbours and five per cent of it is
+    lost in a step, B = [[.5, 0], [0, 0], [0, .5]], Q = I, R = .1 I, W = .01 I, X₀ = I,
+    γ = .95. Stable without control; the numbers are ours.
+
+    Returns
+    -------
+    LQR
+    """
+    return LQR(
+        A=[[0.85, 0.1, 0.0], [0.1, 0.75, 0.1], [0.0, 0.1, 0.85]],
+        B=[[0.5, 0.0], [0.0, 0.0], [0.0, 0.5]],
+        Q=np.eye(3),
+        R=0.1 * np.eye(2),
+        W=0.01 * np.eye(3),
+        X0=np.eye(3),
+        gamma=0.95,
+    )
+
+
 def recht_double_integrator() -> LQR:
     """The double integrator of Recht (2019), with unit time step; n = 2, m = 1.
 

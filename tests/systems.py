@@ -13,12 +13,19 @@ NAMED = {
     "double_integrator": worlds.double_integrator,
     "scalar": worlds.scalar,
     "laplacian": worlds.laplacian,
+    "three_rooms": worlds.three_rooms,
     "recht_double_integrator": worlds.recht_double_integrator,
     "hambly": worlds.hambly,
 }
 SYSTEMS = pytest.mark.parametrize(("n", "m"), [(1, 1), (2, 1), (3, 2), (5, 3), (2, 3)])
 close = np.testing.assert_allclose
-FIRST_GAIN = np.array([[-1.0, -1.0]])  # K₀ of the double integrator
+# Where the book starts from in its three worlds.
+FIRST_GAINS = {
+    "double_integrator": np.array([[-1.0, -1.0]]),
+    "three_rooms": np.zeros((2, 3)),
+    "laplacian": -0.1 * np.eye(3),
+}
+FIRST_GAIN = FIRST_GAINS["double_integrator"]  # K₀ of the double integrator
 MOST = 4.0  # standard errors; a seeded mean beyond it points to a bug, not to luck
 
 

@@ -51,6 +51,14 @@ def test_laplacian_is_slightly_unstable():
     np.testing.assert_array_equal(lqr.W, np.eye(3))
 
 
+def test_three_rooms_pass_heat_on_and_lose_five_per_cent_a_step():
+    lqr = worlds.three_rooms()
+    np.testing.assert_allclose(lqr.A.sum(axis=1), 0.95)
+    np.testing.assert_array_equal(lqr.A, lqr.A.T)
+    np.testing.assert_array_equal(lqr.B, [[0.5, 0.0], [0.0, 0.0], [0.0, 0.5]])
+    assert lyapunov.spectral_radius(lqr.A) == pytest.approx(0.95, rel=1e-12)
+
+
 def test_recht_starts_at_minus_one_and_is_undiscounted():
     lqr = worlds.recht_double_integrator()
     start = np.array([-1.0, 0.0])
