@@ -11,7 +11,7 @@ The world is linear, the cost quadratic, the policy u = Kx. Floors, from below:
 - `lqrlib.weights`, `lqrlib.weight_moments`: importance weights, sampled and exact;
 - `lqrlib.model`, `lqrlib.critic`: the fitted model, the fitted action value;
 - `lqrlib.gradients`: the sampled expressions, of which `lqrlib.importance` holds those
-  with weights;
+  with weights, and `lqrlib.remedies` what else is said to help them;
 - `lqrlib.descent`: steps along any of them;
 - `lqrlib.mbpo`: the whole loop, alone and over a grid.
 
@@ -33,6 +33,7 @@ from lqrlib import (
     policy,
     problem,
     rates,
+    remedies,
     rollout,
     weight_moments,
     weights,
@@ -78,6 +79,7 @@ __all__ = [
     "policy",
     "problem",
     "rates",
+    "remedies",
     "rollout",
     "weight_moments",
     "weights",

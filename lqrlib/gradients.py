@@ -1,9 +1,10 @@
 r"""Policy gradients from data and from queries: the sampled expressions.
 
-Likelihood-ratio estimates ("the Gaussian hack", `lqrlib.importance`) speak of the
-Gaussian policy N(Kx, Σ) and of T steps. The deterministic policy gradient speaks of
-u = Kx, with a critic. In both the data may come from other policies. Zeroth-order
-estimates need no data: they query perturbed gains, in a world or a model.
+Likelihood-ratio estimates ("the Gaussian hack", `lqrlib.importance`; what mends it,
+`lqrlib.remedies`) speak of the Gaussian policy N(Kx, Σ) and of T steps. The
+deterministic policy gradient speaks of u = Kx, with a critic. In both the data may come
+from other policies. Zeroth-order estimates need no data: they query perturbed gains, in
+a world or a model.
 """
 
 import numpy as np
@@ -12,23 +13,31 @@ from numpy.typing import ArrayLike
 from lqrlib import _validate, finite_horizon
 from lqrlib._queries import Perturbation, Queries, costs
 from lqrlib._validate import Array
+from lqrlib._weighted import discounts
 from lqrlib.critic import Critic, feature_count, linearised
 from lqrlib.estimate import GradientEstimate, mean_and_error
 from lqrlib.importance import (
-    discounts,
+    clipped_is,
+    mixture_is,
     per_decision_is,
     self_normalised_is,
     trajectory_is,
 )
 from lqrlib.problem import LQR
+from lqrlib.remedies import doubly_robust_is, per_step_is, ppo_is
 from lqrlib.rollout import Trajectories
 
 __all__ = [
     "GradientEstimate",
+    "clipped_is",
+    "doubly_robust_is",
     "dpg",
     "gauss_newton_dpg",
+    "mixture_is",
     "natural_dpg",
     "per_decision_is",
+    "per_step_is",
+    "ppo_is",
     "self_normalised_is",
     "trajectory_is",
     "zeroth_order",

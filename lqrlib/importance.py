@@ -6,45 +6,57 @@ steps, an estimate is a mean over trajectories of Σ_t credit_t S_t; the estimat
 in their credit.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import functools
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lqrlib import _validate
 from lqrlib._validate import Array
-from lqrlib.estimate import GradientEstimate, mean_and_error
-from lqrlib.policy import GaussianPolicy
+from lqrlib._weighted import (
+    Weighted,
+    fitted_to_states,
+    mean_cost,
+    mean_estimate,
+    moved,
+    normalised,
+    overflow_is_data,
+    score_terms,
+    step_terms,
+    to_go,
+    weighted,
+    weighted_mean,
+)
+from lqrlib.estimate import GradientEstimate
 from lqrlib.problem import LQR
 from lqrlib.rollout import Trajectories
-from lqrlib.weights import effective_sample_size, log_weights, residual, running_sum
+from lqrlib.weights import log_weights
 
-_TINY, _HUGE = np.finfo(np.float64).tiny, np.finfo(np.float64).max
-_overflow_is_data = np.errstate(over="ignore", invalid="ignore")
+__all__ = [
+    "WEIGHTINGS",
+    "Weighted",
+    "clipped_is",
+    "estimated_cost",
+    "mean_cost",
+    "mixture_is",
+    "per_decision_is",
+    "score_terms",
+    "self_normalised_is",
+    "trajectory_is",
+]
 
-
-class Weighted(NamedTuple):
-    """Trajectories as they lie in memory, with weights: what the hack sums over.
-
-    Parameters
-    ----------
-    x : array, shape [..., T, n, N]
-    u : array, shape [..., T, m, N]
-    cost : array, shape [..., T, N]
-        Discounted.
-    w : array, shape [..., T, N]
-        Weight of the first t + 1 steps; 0 leaves a trajectory out.
-    """
-
-    x: Array
-    u: Array
-    cost: Array
-    w: Array
+WEIGHTINGS = ("trajectory", "per-decision", "self-normalised")
+_mixture_weights = functools.partial(log_weights, mixture=True)
 
 
-@_overflow_is_data
+@overflow_is_data
 def trajectory_is(
-    lqr: LQR, data: Trajectories, K: ArrayLike, *, cov: ArrayLike
+    lqr: LQR,
+    data: Trajectories,
+    K: ArrayLike,
+    *,
+    cov: ArrayLike,
+    baseline: bool = False,
 ) -> GradientEstimate:
     """Mean over trajectories of w_{T−1} (Σ_t γᵗ c_t) S_{T−1}.
 
@@ -57,49 +69,10 @@ def trajectory_is(
     K : array, shape [..., m, n]
     cov : float or array, shape [..., m, m]
         Covariance Σ ≻ 0 of the policy N(Kx, Σ) whose gradient is wanted.
-
-    Returns
-    -------
-    GradientEstimate
-        Its mean is the gradient of the cost of T steps.
-
-    Raises
-    ------
-    ValueError
-        If an argument has a wrong shape or entry, or the data's policy no density.
-
-    Notes
-    -----
-    Williams (1992), REINFORCE, with the weight of the whole trajectory.
-    """
-    policy, part, log_w = _weighted(lqr, data, K, cov)
-    credit = np.zeros(part.w.shape)
-    credit[..., -1, :] = part.w[..., -1, :] * part.cost.sum(axis=-2)
-    return _mean(score_terms(part, policy.K, policy.cov, credit), log_w)
-
-
-@_overflow_is_data
-def per_decision_is(
-    lqr: LQR,
-    data: Trajectories,
-    K: ArrayLike,
-    *,
-    cov: ArrayLike,
-    time_baseline: bool = False,
-) -> GradientEstimate:
-    """Mean over trajectories of Σ_t γᵗ w_t c_t S_t: a cost needs no later weight.
-
-    Parameters
-    ----------
-    lqr : LQR
-        Gives γ and the sizes.
-    data : Trajectories
-        Made by a Gaussian policy.
-    K : array, shape [..., m, n]
-    cov : float or array, shape [..., m, m]
-        Covariance Σ ≻ 0 of the policy N(Kx, Σ) whose gradient is wanted.
-    time_baseline : bool
-        Subtract from c_t its weighted mean over trajectories, Σ w_t c_t / Σ w_t.
+    baseline : bool
+        Subtract from the return C = Σ_t γᵗ c_t its weighted mean b = Σ w C / Σ w. (To
+        normalise advantages is to divide C − b by its spread as well: one positive
+        number for all trajectories, which changes no step of fixed length.)
 
     Returns
     -------
@@ -114,18 +87,83 @@ def per_decision_is(
 
     Notes
     -----
-    Precup, Sutton & Singh (2000), "Eligibility traces for off-policy policy
-    evaluation", for the weights.
+    Williams (1992), REINFORCE, with the weight of the whole trajectory.
     """
-    policy, part, log_w = _weighted(lqr, data, K, cov)
+    policy, part, log_w = weighted(lqr, data, K, cov)
+    w, returns = part.w[..., -1, :], part.cost.sum(axis=-2)
+    credit = np.zeros(part.w.shape)
+    mean_return = weighted_mean(returns, w) if baseline else 0.0
+    credit[..., -1, :] = w * (returns - mean_return)
+    return mean_estimate(score_terms(part, policy.K, policy.cov, credit), log_w)
+
+
+@overflow_is_data
+def per_decision_is(
+    lqr: LQR,
+    data: Trajectories,
+    K: ArrayLike,
+    *,
+    cov: ArrayLike,
+    time_baseline: bool = False,
+    value_baseline: bool = False,
+) -> GradientEstimate:
+    """Mean over trajectories of Σ_t γᵗ w_t c_t S_t: a cost needs no later weight.
+
+    Parameters
+    ----------
+    lqr : LQR
+        Gives γ and the sizes.
+    data : Trajectories
+        Made by a Gaussian policy.
+    K : array, shape [..., m, n]
+    cov : float or array, shape [..., m, m]
+        Covariance Σ ≻ 0 of the policy N(Kx, Σ) whose gradient is wanted.
+    time_baseline : bool
+        Subtract from c_t its weighted mean over trajectories, Σ w_t c_t / Σ w_t.
+    value_baseline : bool
+        Subtract from all that the score of step t is paid, C_t = Σ_{s≥t} γ^s w_s c_s,
+        a value w_t b_t(x_t). At each t, b_t is the fit of C_t / w_t by the products of
+        x_t and a constant, by least squares with weights w_t. The fit takes along a
+        part of what it is to leave, a share of the order of p/N with p = n(n+1)/2 + 1
+        coefficients; all of it for N ≤ p. Not together with ``time_baseline``.
+
+    Returns
+    -------
+    GradientEstimate
+        Its mean is the gradient of the cost of T steps; with a baseline, up to a term
+        of order 1/N. The error does not count that a baseline was fitted, which moves
+        the estimate by a term of the same order.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape or entry, the data's policy no density, or both
+        baselines are asked for.
+
+    Notes
+    -----
+    Precup, Sutton & Singh (2000), "Eligibility traces for off-policy policy
+    evaluation", for the weights. E[w_t ∇_K log π(u_t|x_t) b(x_t)] = 0 for every b.
+    """
+    if time_baseline and value_baseline:
+        raise _validate.error("value_baseline", "at most one baseline", "two")
+    policy, part, log_w = weighted(lqr, data, K, cov)
     baseline = mean_cost([part]) if time_baseline else 0.0
-    credit = part.w * (part.cost - baseline)
-    return _mean(score_terms(part, policy.K, policy.cov, credit), log_w)
+    credit = to_go(part.w * (part.cost - baseline))
+    if value_baseline:
+        credit -= part.w * fitted_to_states(part.x, credit / part.w, part.w)
+    return mean_estimate(step_terms(part, policy.K, policy.cov, credit), log_w)
 
 
-@_overflow_is_data
+@overflow_is_data
 def self_normalised_is(
-    lqr: LQR, data: Trajectories, K: ArrayLike, *, cov: ArrayLike
+    lqr: LQR,
+    data: Trajectories,
+    K: ArrayLike,
+    *,
+    cov: ArrayLike,
+    time_baseline: bool = False,
+    mixture: bool = False,
 ) -> GradientEstimate:
     """`per_decision_is` with each w_t divided by its mean over trajectories.
 
@@ -138,6 +176,11 @@ def self_normalised_is(
     K : array, shape [..., m, n]
     cov : float or array, shape [..., m, m]
         Covariance Σ ≻ 0 of the policy N(Kx, Σ) whose gradient is wanted.
+    time_baseline : bool
+        Subtract from c_t its weighted mean over trajectories, Σ w_t c_t / Σ w_t. The
+        estimate is then the gradient of an estimated cost, see `estimated_cost`.
+    mixture : bool
+        Take the weights of `mixture_is`.
 
     Returns
     -------
@@ -152,92 +195,150 @@ def self_normalised_is(
 
     Notes
     -----
-    Precup, Sutton & Singh (2000): weighted per-decision importance sampling.
+    Precup, Sutton & Singh (2000): weighted per-decision importance sampling. With the
+    baseline: Jie & Abbeel (2010), "On a connection between importance sampling and the
+    likelihood ratio policy gradient".
     """
-    policy, part, log_w = _weighted(lqr, data, K, cov)
-    relative = np.exp(log_w.mT - np.maximum(log_w.mT.max(-1, keepdims=True), -_HUGE))
-    part = part._replace(
-        w=relative / np.maximum(relative.mean(-1, keepdims=True), _TINY)
-    )
-    credit = part.w * part.cost
-    terms = score_terms(part, policy.K, policy.cov, credit)
-    return _mean(terms, log_w, _moved_by_weights(part, policy, credit))
+    logs = _mixture_weights if mixture else log_weights
+    policy, part, log_w = weighted(lqr, data, K, cov, logs)
+    part = normalised(part, log_w)
+    baseline = mean_cost([part]) if time_baseline else 0.0
+    credit = part.w * (part.cost - baseline)
+    shift = moved(part, policy, part.w, credit)
+    if time_baseline:
+        shift = shift + moved(part, policy, credit, part.w)
+    return mean_estimate(score_terms(part, policy.K, policy.cov, credit), log_w, shift)
 
 
-def mean_cost(parts: Sequence[Weighted]) -> Array:
-    """The time baseline Σ w_t γᵗc_t / Σ w_t, over all trajectories of all parts.
+@overflow_is_data
+def mixture_is(
+    lqr: LQR, data: Trajectories, K: ArrayLike, *, cov: ArrayLike
+) -> GradientEstimate:
+    """`per_decision_is` with weights that count who else could have made the data.
 
-    Parameters
-    ----------
-    parts : sequence of Weighted
-
-    Returns
-    -------
-    array, shape [..., T, 1]
-    """
-    cost = sum((part.w * part.cost).sum(axis=-1) for part in parts)
-    weight = sum(part.w.sum(axis=-1) for part in parts)
-    return (cost / np.maximum(weight, _TINY))[..., None]
-
-
-def score_terms(part: Weighted, K: Array, cov: Array, credit: Array) -> Array:
-    """Σ_t credit_t S_t of each trajectory.
-
-    Parameters
-    ----------
-    part : Weighted
-    K : array, shape [..., m, n]
-    cov : array, shape [..., m, m]
-    credit : array, shape [..., T, N]
-
-    Returns
-    -------
-    array, shape [..., m, n, N]
-    """
-    # The score at s is paid for by every credit from s on: one sum over steps.
-    to_go = running_sum(credit[..., ::-1, :])[..., ::-1, :]
-    e = residual(K[..., None], part.x, part.u)
-    total = np.einsum("...ti,...tmi,...tni->...mni", to_go, e, part.x)
-    return np.einsum("...km,...mni->...kni", np.linalg.inv(cov), total)
-
-
-def discounts(lqr: LQR, data: Trajectories) -> Array:
-    """γᵗ for the steps of the data.
+    The weight of the first t + 1 steps is Π_{s≤t} π(u_s|x_s) over the mean of
+    Π_{s≤t} π_j(u_s|x_s) over the policies π_j of all trajectories, so that it is large
+    only where none of them was likely to act so.
 
     Parameters
     ----------
     lqr : LQR
+        Gives γ and the sizes.
     data : Trajectories
+        Made by a Gaussian policy.
+    K : array, shape [..., m, n]
+    cov : float or array, shape [..., m, m]
+        Covariance Σ ≻ 0 of the policy N(Kx, Σ) whose gradient is wanted.
 
     Returns
     -------
-    array, shape [T]
+    GradientEstimate
+        Its mean is the gradient of the cost of T steps. With one behaviour policy it is
+        `per_decision_is`. The error is that of trajectories whose policies were drawn
+        at random, which is too large rather than too small.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape or entry, or the data's policy no density.
+
+    Notes
+    -----
+    The balance heuristic of Veach & Guibas (1995), step by step; Owen (2013), "Monte
+    Carlo theory, methods and examples", ch. 9. Doerr et al. (2019), "Trajectory-based
+    off-policy deep reinforcement learning", do so for whole trajectories.
     """
-    return lqr.gamma ** np.arange(data.cost.shape[-1])
+    policy, part, log_w = weighted(lqr, data, K, cov, _mixture_weights)
+    credit = part.w * part.cost
+    return mean_estimate(score_terms(part, policy.K, policy.cov, credit), log_w)
 
 
-def _weighted(
-    lqr: LQR, data: Trajectories, K: ArrayLike, cov: ArrayLike
-) -> tuple[GaussianPolicy, Weighted, Array]:
-    policy = GaussianPolicy(lqr.gain(K), cov)
-    log_w = log_weights(data, policy)
-    x, u = np.moveaxis(data.x[..., :-1, :], -3, -1), np.moveaxis(data.u, -3, -1)
-    cost = (data.cost * discounts(lqr, data)).mT
-    return policy, Weighted(x, u, cost, np.exp(log_w).mT), log_w
+@overflow_is_data
+def clipped_is(
+    lqr: LQR, data: Trajectories, K: ArrayLike, *, cov: ArrayLike, limit: float
+) -> GradientEstimate:
+    """`per_decision_is` with min(w_t, limit) for w_t.
+
+    Parameters
+    ----------
+    lqr : LQR
+        Gives γ and the sizes.
+    data : Trajectories
+        Made by a Gaussian policy.
+    K : array, shape [..., m, n]
+    cov : float or array, shape [..., m, m]
+        Covariance Σ ≻ 0 of the policy N(Kx, Σ) whose gradient is wanted.
+    limit : float
+        Above 0. (Weights that are not truncated have mean 1.)
+
+    Returns
+    -------
+    GradientEstimate
+        Biased: what the largest weights stand for is missing. Its effective sample
+        size is that of the truncated weights.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape or entry, the data's policy no density, or the
+        limit is not above 0.
+
+    Notes
+    -----
+    Ionides (2008), "Truncated importance sampling", where the limit grows like √N.
+    """
+    largest = _validate.number("limit", limit)
+    if largest <= 0.0:
+        raise _validate.error("limit", "a number above 0", largest)
+    policy, part, log_w = weighted(lqr, data, K, cov)
+    credit = np.minimum(part.w, largest) * part.cost
+    terms = score_terms(part, policy.K, policy.cov, credit)
+    return mean_estimate(terms, np.minimum(log_w, np.log(largest)))
 
 
-def _moved_by_weights(part: Weighted, policy: GaussianPolicy, credit: Array) -> Array:
-    """What a trajectory's weight takes from the means of each t, [..., m, n, N]."""
-    e = residual(policy.K[..., None], part.x, part.u)
-    steps = np.einsum("...tmi,...tni->...mnti", e, part.x)
-    credit = credit[..., None, None, :, :]
-    means = np.einsum("...mnti,...mnti->...tmn", credit, running_sum(steps))
-    means /= credit.shape[-1]
-    whitened = np.linalg.solve(policy.cov[..., None, :, :], means)
-    return np.einsum("...ti,...tmn->...mni", part.w, whitened)
+@overflow_is_data
+def estimated_cost(
+    lqr: LQR, data: Trajectories, K: ArrayLike, *, cov: ArrayLike, weighting: str
+) -> Array:
+    """The cost of T steps of N(Kx, Σ) from data of other policies, a function of K.
 
+    Parameters
+    ----------
+    lqr : LQR
+        Gives γ and the sizes.
+    data : Trajectories
+        Made by a Gaussian policy.
+    K : array, shape [..., m, n]
+    cov : float or array, shape [..., m, m]
+        Covariance Σ ≻ 0 of the policy N(Kx, Σ) whose gradient is wanted.
+    weighting : str
+        One of `WEIGHTINGS`. ``"trajectory"``: mean of w_{T−1} Σ_t γᵗ c_t;
+        ``"per-decision"``: mean of Σ_t γᵗ w_t c_t; ``"self-normalised"``: the same with
+        each w_t divided by its mean over trajectories.
 
-def _mean(terms: Array, log_w: Array, shift: Array | float = 0.0) -> GradientEstimate:
-    """The mean over trajectories; its error is that of a mean of terms − shift."""
-    size = effective_sample_size(log_w[..., -1])
-    return GradientEstimate(*mean_and_error(terms, shift), size)
+    Returns
+    -------
+    array, shape [...]
+        inf where a trajectory left the floats.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape or entry, the data's policy no density, or the
+        weighting is unknown.
+
+    Notes
+    -----
+    ∇_K w_t = w_t S_t, so that the gradients in K of the three are `trajectory_is`,
+    `per_decision_is`, and `self_normalised_is` with a time baseline: descent on one
+    data set minimises this function. Jie & Abbeel (2010), "On a connection between
+    importance sampling and the likelihood ratio policy gradient".
+    """
+    if not isinstance(weighting, str) or weighting not in WEIGHTINGS:
+        raise _validate.error("weighting", f"one of {WEIGHTINGS}", repr(weighting))
+    _, part, log_w = weighted(lqr, data, K, cov)
+    if weighting == "self-normalised":
+        part = normalised(part, log_w)
+    w = part.w[..., -1:, :] if weighting == "trajectory" else part.w
+    total = (w * part.cost).sum(axis=-2).mean(axis=-1)
+    return np.where(np.isfinite(total), total, np.inf)

@@ -24,6 +24,7 @@ from lqrlib import (
 )
 from lqrlib.critic import lstdq
 from lqrlib.descent import backtracking, descend, descend_stages
+from lqrlib.importance import estimated_cost
 from lqrlib.mbpo import mbpo
 from lqrlib.model import fit
 from lqrlib.rollout import Transitions, rollout, transitions
@@ -333,17 +334,43 @@ def gradient_arguments():
     for owner in ("gain_error", "gauss_newton"):
         wrong = [(), (3,), (6,), (2, 2), (3, 3)]
         yield Argument(owner, "K", getattr(critic, owner), GAIN, wrong)
-    hacks = ("trajectory_is", "per_decision_is", "self_normalised_is")
+    hacks = {
+        "trajectory_is": {"baseline": True},
+        "per_decision_is": {},
+        "self_normalised_is": {},
+        "mixture_is": {},
+        "clipped_is": {"limit": 1.5},
+        "per_step_is": {},
+        "ppo_is": {},
+        "doubly_robust_is": {},
+    }
     for owner in (*hacks, "dpg", "natural_dpg", "gauss_newton_dpg"):
 
         def call(K=GAIN, cov=COV, owner=owner):
-            return getattr(gradients, owner)(WORLD, data, K, cov=cov).gradient
+            options = hacks.get(owner, {})
+            return getattr(gradients, owner)(
+                WORLD, data, K, cov=cov, **options
+            ).gradient
 
         yield Argument(owner, "K", call, GAIN, WRONG_K)
         if owner in hacks:
             yield Argument(
                 owner, "cov", lambda cov, f=call: f(cov=cov), COV, WRONG_COV, True, True
             )
+
+    def estimated(K=GAIN, cov=COV):
+        return estimated_cost(WORLD, data, K, cov=cov, weighting="per-decision")
+
+    yield Argument("estimated_cost", "K", estimated, GAIN, WRONG_K)
+    yield Argument(
+        "estimated_cost",
+        "cov",
+        lambda cov: estimated(cov=cov),
+        COV,
+        WRONG_COV,
+        symmetric=True,
+        strict=True,
+    )
 
 
 def query_arguments():

@@ -17,7 +17,8 @@ FLOORS = [
     {"worlds", "exact", "policy", "finite_horizon"},
     {"rates", "rollout", "weight_moments", "estimate"},
     {"weights", "model", "critic", "_queries"},
-    {"importance"},
+    {"_weighted"},
+    {"importance", "remedies"},
     {"gradients"},
     {"descent"},
     {"_updates"},
@@ -32,7 +33,11 @@ DRAWING = {"matplotlib", "ipywidgets", "IPython"}
 
 def imported(module):
     """Dotted names of everything that a module imports, anywhere in its code."""
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+    yield from imported_by(PACKAGE / f"{module}.py")
+
+
+def imported_by(file):
+    for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -45,7 +50,7 @@ def own(module):
     for name in imported(module):
         package, *path = name.split(".")
         if package == "lqrlib":
-            known = path and (path[0] in {*MODULES, "show"})
+            known = path and (path[0] in {*MODULES, "show", "studies"})
             yield path[0] if known else ""
 
 
@@ -66,6 +71,13 @@ def test_a_module_imports_from_lower_floors_only(module):
 def test_nothing_below_show_draws(module):
     assert "show" not in own(module)
     assert DRAWING.isdisjoint(name.split(".")[0] for name in imported(module))
+
+
+@pytest.mark.parametrize("file", sorted((PACKAGE / "studies").glob("*.py")), ids=str)
+def test_the_studies_stand_on_the_floors_and_do_not_draw(file):
+    names = list(imported_by(file))
+    assert not any(name.startswith("lqrlib.show") for name in names)
+    assert DRAWING.isdisjoint(name.split(".")[0] for name in names)
 
 
 def test_importing_the_library_imports_neither_scipy_nor_what_draws():

@@ -88,7 +88,8 @@ def definitions():
     A class stands for what runs when it is built.
     """
     found = defaultdict(list)
-    for path in Path(lqrlib.__file__).parent.glob("*.py"):
+    package = Path(lqrlib.__file__).parent
+    for path in {*package.rglob("*.py")} - {*(package / "show").glob("*.py")}:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):
                 found[node.name].append(node)

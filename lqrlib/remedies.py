@@ -1,0 +1,249 @@
+r"""Remedies for the hack that change what is estimated, or call in a critic.
+
+All of them move N(Kx, Σ) by its score on data of other policies. With ρ_t the ratio
+π(u_t|x_t)/π_b(u_t|x_t) of one step, w_t the product of ρ_0, …, ρ_t, and
+G_t = Σ_{s≥t} γ^(s−t) c_s the cost that the *data* paid after step t:
+
+- one ratio a step instead of their product: `per_step_is`, and clipped, `ppo_is`;
+- products of ratios, around a critic's forecast: `doubly_robust_is`.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lqrlib import _validate
+from lqrlib._validate import Array
+from lqrlib._weighted import (
+    Weighted,
+    discounts,
+    fitted_to_states,
+    mean_estimate,
+    overflow_is_data,
+    score_terms,
+    step_terms,
+    to_go,
+    weighted,
+)
+from lqrlib.critic import Critic, feature_count, lstdq
+from lqrlib.estimate import GradientEstimate, mean_and_error
+from lqrlib.policy import GaussianPolicy
+from lqrlib.problem import LQR
+from lqrlib.rollout import Trajectories, transitions
+from lqrlib.weights import effective_sample_size, log_ratios
+
+_TINY, _ROUNDING = np.finfo(np.float64).tiny, 1e-9
+
+
+@overflow_is_data
+def per_step_is(
+    lqr: LQR,
+    data: Trajectories,
+    K: ArrayLike,
+    *,
+    cov: ArrayLike,
+    baseline: bool = True,
+) -> GradientEstimate:
+    """Mean over trajectories of Σ_t γᵗ ρ_t (G_t − b_t(x_t)) ∇_K log π(u_t|x_t).
+
+    Parameters
+    ----------
+    lqr : LQR
+        Gives γ and the sizes.
+    data : Trajectories
+        Made by a Gaussian policy N(K_b x, Σ_b).
+    K : array, shape [..., m, n]
+    cov : float or array, shape [..., m, m]
+        Covariance Σ ≻ 0 of the policy N(Kx, Σ).
+    baseline : bool
+        Fit b_t to G_t at each t, by least squares on the products of x_t and a
+        constant; otherwise b_t = 0. The fit takes along a part of what it is to leave,
+        a share of the order of p/N with p = n(n+1)/2 + 1 coefficients.
+
+    Returns
+    -------
+    GradientEstimate
+        Its mean is not a gradient in K of a cost. For long trajectories it is
+        2 (Θ_uu K + Θ_ux) X with Θ the action value of K_b and X the states' moment in
+        the data: zero at K = −Θ_uu⁻¹Θ_ux, one step of policy iteration from K_b. The
+        error does not count that b_t was fitted. The effective sample size is that of
+        single ratios, averaged over the steps.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape or entry, or the data's policy no density.
+
+    Notes
+    -----
+    Degris, White & Sutton (2012), "Off-policy actor-critic", with the data's own costs
+    for a critic of their policy.
+    """
+    policy, part, log_ratio = weighted(lqr, data, K, cov, log_ratios)
+    advantage = _advantage(lqr, data, part, baseline)
+    credit = discounts(lqr, data)[:, None] * part.w * advantage
+    return _by_steps(step_terms(part, policy.K, policy.cov, credit), log_ratio)
+
+
+@overflow_is_data
+def ppo_is(
+    lqr: LQR,
+    data: Trajectories,
+    K: ArrayLike,
+    *,
+    cov: ArrayLike,
+    clip: float = 0.2,
+    normalise: bool = True,
+) -> GradientEstimate:
+    """∇_K of the mean of Σ_t γᵗ max(ρ_t A_t, clamp(ρ_t, 1 − clip, 1 + clip) A_t).
+
+    A_t = G_t − b_t(x_t) as in `per_step_is`. A step counts as there, until its ratio
+    has moved by more than ``clip`` to the side that A_t favours; then no more.
+
+    Parameters
+    ----------
+    lqr : LQR
+        Gives γ and the sizes.
+    data : Trajectories
+        Made by a Gaussian policy.
+    K : array, shape [..., m, n]
+    cov : float or array, shape [..., m, m]
+        Covariance Σ ≻ 0 of the policy N(Kx, Σ).
+    clip : float
+        Above 0.
+    normalise : bool
+        Divide A_t by its spread over all steps of all trajectories. (Its mean is 0 as
+        it is, at every t, since a constant was fitted.)
+
+    Returns
+    -------
+    GradientEstimate
+        The error takes A_t as known. The effective sample size is that of single
+        ratios, averaged over the steps.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape or entry, the data's policy no density, or
+        ``clip`` is not above 0.
+
+    Notes
+    -----
+    Schulman et al. (2017), "Proximal policy optimization algorithms", eq. (7), with max
+    for min since A_t is a cost; normalised advantages are a custom of its codes.
+    """
+    width = _validate.number("clip", clip)
+    if width <= 0.0:
+        raise _validate.error("clip", "a number above 0", width)
+    policy, part, log_ratio = weighted(lqr, data, K, cov, log_ratios)
+    A = _advantage(lqr, data, part, baseline=True)
+    if normalise:
+        # What a fit leaves of few trajectories is rounding: not to be blown up.
+        least = _ROUNDING * part.cost.max(axis=(-2, -1), keepdims=True) + _TINY
+        A = A / np.maximum(A.std(axis=(-2, -1), keepdims=True), least)
+    moved_far = np.where(A > 0.0, part.w < 1.0 - width, part.w > 1.0 + width)
+    credit = discounts(lqr, data)[:, None] * part.w * A * ~moved_far
+    return _by_steps(step_terms(part, policy.K, policy.cov, credit), log_ratio)
+
+
+@overflow_is_data
+def doubly_robust_is(
+    lqr: LQR,
+    data: Trajectories,
+    K: ArrayLike,
+    *,
+    cov: ArrayLike,
+    critic: Critic | None = None,
+) -> GradientEstimate:
+    """`per_decision_is` around the forecast of a critic, Q(x, u) = z'Θz + const.
+
+    With V(x) = E[Q(x, u)] over u ~ N(Kx, Σ), w_{−1} = 1 and S_{−1} = 0, the mean over
+    trajectories of Σ_t γᵗ (w_t S_t (c_t − Q(x_t, u_t)) + w_{t−1} S_{t−1} V(x_t)
+    + w_{t−1} ∇_K V(x_t)), where ∇_K V(x) = 2 (Θ_uu K + Θ_ux) x x'.
+
+    Parameters
+    ----------
+    lqr : LQR
+        Gives γ and the sizes.
+    data : Trajectories
+        Made by a Gaussian policy.
+    K : array, shape [..., m, n]
+    cov : float or array, shape [..., m, m]
+        Covariance Σ ≻ 0 of the policy N(Kx, Σ) whose gradient is wanted.
+    critic : Critic, optional
+        Taken as known; by default LSTDQ on the same data.
+
+    Returns
+    -------
+    GradientEstimate
+        Its mean is the gradient of the cost of T steps, whatever the critic, if that
+        was not made from the same data; then, up to a term of order 1/N. A good critic
+        lowers the spread. The error does not count the error of the critic, which
+        moves the estimate by a term of that order.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape or entry, the data's policy no density, or the
+        data do not determine Θ.
+
+    Notes
+    -----
+    Why any critic will do: given x_t and all before it, E[w_t Q(x_t, u_t)] is
+    w_{t−1} V(x_t), and its gradient E[w_t S_t Q(x_t, u_t)] is the sum of the two terms
+    that hold V. Jiang & Li (2016), "Doubly robust off-policy value evaluation for
+    reinforcement learning"; Huang & Jiang (2020), "From importance sampling to doubly
+    robust policy gradient".
+    """
+    policy, part, log_w = weighted(lqr, data, K, cov)
+    known = _determined(lqr, data, K) if critic is None else critic
+    E = known.gain_error(policy.K)
+    gamma, before = discounts(lqr, data)[:, None], np.ones(part.w.shape)
+    before[..., 1:, :] = part.w[..., :-1, :]
+    credit = part.w * (part.cost - gamma * _action_value(known, part))
+    # V(x_t) comes with the weight and the scores of the steps before t.
+    value = gamma * _value(known, policy, part)
+    credit[..., :-1, :] += part.w[..., :-1, :] * value[..., 1:, :]
+    moments = np.einsum("...ti,...tki,...tli->...kli", gamma * before, part.x, part.x)
+    forecast = 2.0 * np.einsum("...mk,...kli->...mli", E, moments)
+    return mean_estimate(
+        score_terms(part, policy.K, policy.cov, credit) + forecast, log_w
+    )
+
+
+def _advantage(lqr: LQR, data: Trajectories, part: Weighted, baseline: bool) -> Array:
+    """G_t − b_t(x_t), [..., T, N]; it does not depend on K."""
+    G = to_go(data.cost.mT, lqr.gamma)
+    return G - fitted_to_states(part.x, G, np.ones(G.shape)) if baseline else G
+
+
+def _by_steps(terms: Array, log_ratio: Array) -> GradientEstimate:
+    size = effective_sample_size(log_ratio.mT).mean(axis=-1)
+    return GradientEstimate(*mean_and_error(terms), size)
+
+
+def _determined(lqr: LQR, data: Trajectories, K: ArrayLike) -> Critic:
+    """LSTDQ, refused where the data leave Θ open."""
+    found = lstdq(lqr, transitions(data), K)
+    if not found.determined.all():
+        wanted = f"features of rank {feature_count(lqr)} (more noise, or other gains)"
+        raise _validate.error("data", wanted, f"rank {found.rank.min()}")
+    return found
+
+
+def _action_value(critic: Critic, part: Weighted) -> Array:
+    """Q(x_t, u_t), [..., T, N]."""
+    z = np.concatenate([part.x, part.u], axis=-2)
+    return _quadratic(critic.Theta, z) + critic.const[..., None, None]
+
+
+def _value(critic: Critic, policy: GaussianPolicy, part: Weighted) -> Array:
+    """V(x_t) of N(Kx, Σ), [..., T, N]: Q with u = Kx, and tr(Θ_uu Σ)."""
+    n, K, Theta = part.x.shape[-2], policy.K, critic.Theta
+    P = Theta[..., :n, :n] + Theta[..., :n, n:] @ K + K.mT @ critic.gain_error(K)
+    noise = np.einsum("...ij,...ij->...", Theta[..., n:, n:], policy.cov)
+    return _quadratic(P, part.x) + (noise + critic.const)[..., None, None]
+
+
+def _quadratic(S: Array, z: Array) -> Array:
+    """z'Sz of each column of z, [..., T, N]."""
+    return (z * (S[..., None, :, :] @ z)).sum(axis=-2)
