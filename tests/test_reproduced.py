@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from systems import close
+from systems import MOST, SYSTEMS, close, spd, system, z_scores
 
 from lqrlib import LQR, GaussianPolicy, descent, exact, finite_horizon, lyapunov, worlds
 from lqrlib.model import fit
 from lqrlib.rollout import rollout, transitions
+from lqrlib.weights import effective_sample_size, second_moment
 
 RECHT = worlds.recht_double_integrator()
 CENTER = replace(worlds.laplacian(), Q=np.eye(3), R=1000 * np.eye(3), gamma=1.0)
@@ -165,3 +166,248 @@ def test_two_points_calm_down_near_the_optimum_and_one_point_does_not(distance):
     assert abs(one.mean() - expected_one) < 4 * one.std() / np.sqrt(4000)
     # Terms in r² are left over.
     assert abs(two.mean() - expected_two) < 4 * two.std() / np.sqrt(4000) + 1e-7
+
+
+# Recht's policy gradients, simulated here without the library.
+
+
+def batch_mean(lqr, start, K, sigma, z, baseline):
+    """Mean of (c − b) Σ v x' and of c over a batch; z [..., size, T, m+n]."""
+    x = np.broadcast_to(start, (*z.shape[:-2], lqr.n))
+    cost, scores = 0.0, 0.0
+    for step in np.moveaxis(z, -2, 0):
+        v = sigma * step[..., : lqr.m]
+        u = x @ K.mT + v
+        scores = scores + v[..., :, None] * x[..., None, :]
+        noise = step[..., lqr.m :] * np.sqrt(np.diag(lqr.W))
+        x = x @ lqr.A.T + u @ lqr.B.T + noise
+        cost = cost + ((x @ lqr.Q) * x).sum(-1) + ((u @ lqr.R) * u).sum(-1)
+    weighted = (cost - baseline)[..., None, None] * scores
+    return weighted.mean(axis=-3), cost.mean(axis=-1, keepdims=True)
+
+
+def learn(lqr, start, K, noise, sigma, rule, *, baseline=True, reach=1e3):
+    """The last gain; noise [updates, ..., size, T, m+n]."""
+    b = 0.0
+    for z in noise:
+        g, mean = batch_mean(lqr, start, K, sigma, z, b)
+        b = mean if baseline else 0.0
+        K = np.clip(K - rule(g), -reach, reach)
+    return K
+
+
+def adam(step):
+    M, V, k = 0.0, 0.0, 0
+
+    def rule(g):
+        nonlocal M, V, k
+        M, V, k = 0.9 * M + 0.1 * g, 0.999 * V + 0.001 * g * g, k + 1
+        return step * M / (1 - 0.9**k) / np.sqrt(V / (1 - 0.999**k))
+
+    return rule
+
+
+def constant(step):
+    return lambda g: step * g
+
+
+def score(lqr, K):
+    """tr P where ρ(A + BK) < 1 − 10⁻⁶, his border."""
+    stable = lyapunov.spectral_radius(lqr.closed_loop(K)) < 1 - 1e-6
+    return np.where(stable, exact.cost(quiet(lqr, np.eye(lqr.n)), K), np.inf)
+
+
+def his_noise(rs, lqr, rollouts, T, square):
+    """Of one trial, after the model's draws and before those of two searches."""
+    mn, steps = lqr.m * lqr.n, (rollouts, T, lqr.m + lqr.n)
+    rs.standard_normal(steps)
+    first, z = rs.standard_normal((lqr.m, lqr.n)), rs.standard_normal(steps)
+    rs.standard_normal(mn)
+    rs.standard_normal((rollouts // 2, mn + 2 * T * lqr.n))
+    for _ in range(rollouts if square else 0):
+        rs.uniform(size=mn)
+        rs.standard_normal(T * lqr.n)
+    return first, z
+
+
+def his_ten(rs, lqr, start, counts, T, size, sigma, rule, *, square, spread=0, **more):
+    """Scores of his ten trials after each number of rollouts."""
+    scores = []
+    for rollouts in counts:
+        trials = [his_noise(rs, lqr, rollouts, T, square) for _ in range(10)]
+        first, z = (np.array(part) for part in zip(*trials, strict=True))
+        noise = z.reshape(10, -1, size, *z.shape[2:]).swapaxes(0, 1)
+        K = learn(lqr, start, spread * first, noise, sigma, rule(), **more)
+        scores.append(score(lqr, K))
+    return np.array(scores)
+
+
+def after_one_rollout():
+    rs = np.random.RandomState(1337)
+    rs.standard_normal((10, 3))
+    return rs
+
+
+START = np.array([-1.0, 0.0])
+
+
+def test_his_seed_gives_the_medians_of_his_figure_with_adam():
+    counts, read = [40, 80, 200, 280, 480, 1000, 2000], [9.1, 8.2, 6.8, 6.7, 6.05]
+    ten = his_ten(
+        after_one_rollout(),
+        RECHT,
+        START,
+        counts,
+        10,
+        8,
+        0.1,
+        lambda: adam(0.05),
+        square=True,
+    )
+    close(np.median(ten, axis=1)[2:], read, rtol=0, atol=0.05)
+
+
+def test_his_first_version_has_infinite_medians_and_is_seldom_stable():
+    counts = [40, 80, 200, 280, 480, 1000, 2000, 3000, 4000, 5000]
+    ten = his_ten(
+        after_one_rollout(),
+        RECHT,
+        START,
+        counts,
+        10,
+        40,
+        0.05,
+        lambda: constant(2.0),
+        square=True,
+        spread=1e-3,
+        reach=2.0,
+    )
+    assert np.isinf(np.median(ten, axis=1)[:6]).all()
+    assert np.isfinite(ten).mean(axis=1).max() == 0.9
+
+
+def test_his_seed_gives_the_stable_shares_of_his_datacenter_figure():
+    rs = np.random.RandomState(1337)
+    start = rs.standard_normal(3)
+    rs.standard_normal((100, 6))
+    counts = [40, 80, 160, 240]
+    ten = his_ten(
+        rs, CENTER, start, counts, 100, 8, 0.1, lambda: adam(0.01), square=False
+    )
+    close(np.isfinite(ten).mean(axis=1), [0, 0.3, 0.4, 0.7])
+
+
+def fresh_scores(rule, trials, rollouts, *, baseline=True):
+    rng = np.random.default_rng(11)
+    noise = (rng.standard_normal((trials, 8, 10, 3)) for _ in range(rollouts // 8))
+    K = np.zeros((trials, 1, 2))
+    return score(RECHT, learn(RECHT, START, K, noise, 0.1, rule, baseline=baseline))
+
+
+@pytest.mark.parametrize("baseline", [False, True])
+def test_no_constant_step_arrives_in_three_thousand_rollouts(baseline):
+    steps = np.repeat(0.0025 * 2.0 ** np.arange(7), 20)[:, None, None]
+    ends = fresh_scores(constant(steps), 140, 3000, baseline=baseline).reshape(7, 20)
+    assert ((ends < 1.05 * 5.931125).mean(axis=1) <= 0.2).all()
+    assert np.isfinite(ends[0]).mean() > 0.8 > 0.2 > np.isfinite(ends[-1]).mean()
+
+
+def test_a_step_of_fixed_length_arrives_as_adam_does():
+    def fixed(g):
+        return 0.05 * g / np.linalg.norm(g, axis=(-2, -1), keepdims=True)
+
+    for rule in (fixed, adam(0.05)):
+        assert (fresh_scores(rule, 40, 3000) < 1.05 * 5.931125).mean() > 0.6
+
+
+def test_plain_descent_arrives_with_sixteen_times_the_rollouts():
+    ends = fresh_scores(constant(0.01), 20, 48_000, baseline=False)
+    assert (ends < 1.05 * 5.931125).mean() > 0.7
+
+
+# Metelli et al. (2018): what weights of two Gaussians are worth.
+
+
+@pytest.mark.parametrize("apart", [0.5, 1.0])
+def test_effective_share_of_two_gaussians_with_one_covariance(apart):
+    rng = np.random.default_rng(5)
+    cov, delta = spd(3, rng), rng.standard_normal(3)
+    precision = np.linalg.inv(cov)
+    delta *= apart / np.sqrt(delta @ precision @ delta)
+    xi = rng.multivariate_normal(np.zeros(3), cov, size=(20, 50_000))
+    log_w = xi @ precision @ delta - 0.5 * apart**2
+    share = effective_sample_size(log_w) / 50_000
+    assert abs(z_scores(share, np.exp(-(apart**2)))) < MOST
+
+
+@SYSTEMS
+def test_a_one_step_weight_averages_that_formula_over_the_states(n, m):
+    lqr, K, cov = system(n, m)
+    change = np.random.default_rng(6).standard_normal((m, n))
+    S = change.T @ np.linalg.solve(cov, change)
+    largest = np.linalg.eigvals(2 * lqr.X0 @ S).real.max()
+    for share in (0.3, 0.9):
+        near = np.sqrt(share / largest)
+        left = np.linalg.det(np.eye(n) - 2 * near**2 * lqr.X0 @ S)
+        close(second_moment(lqr, K + near * change, K, cov, 1), left**-0.5)
+    past = np.sqrt(1.01 / largest)
+    assert second_moment(lqr, K + past * change, K, cov, 1) == np.inf
+
+
+# Tu & Recht (2019), Theorem 2.5: A = ρUU', B = ρU, Q = I, R = 0, at K* = −U'.
+
+
+def squared_lengths(n, d, T, samples, rng, rho=0.25):
+    """|g|² with cost to go, less its mean, and with the advantage: [3, samples]."""
+    U = np.eye(n)[:, :d]
+    eta = rng.standard_normal((samples, T, d))
+    pushed = rho * eta @ U.T
+    ahead = pushed + rng.standard_normal((samples, T, n))  # x_{t+1}, as A + BK* = 0
+    x = np.concatenate([np.zeros((samples, 1, n)), ahead[:, :-1]], axis=1)
+    to_go = (ahead**2).sum(-1)[:, ::-1].cumsum(axis=1)[:, ::-1]
+    mean = (n + rho**2 * d) * np.arange(T, 0, -1)
+    advantage = (pushed**2).sum(-1) - rho**2 * d
+    psi = np.stack([to_go, to_go - mean, advantage])
+    return (np.einsum("bst,std,stn->bsdn", psi, eta, x) ** 2).sum((-2, -1))
+
+
+def traces(n, d, T, rho=0.25):
+    """The page's closed forms for the means of the three."""
+    r, k = rho**2, np.arange(T - 1)
+    mu, v = n + r * d, 2 * (n - d + d * (1 + r) ** 2)
+    a2, a3 = d * (d + 2), d * (d + 2) * (d + 4)
+    ac, acc = d * n + r * a2, n * (n + 2) * d + (2 * n + 4) * r * a2 + r * r * a3
+    simple = acc + 2 * k * mu * ac + d * (k * v + k**2 * mu**2)
+    value = acc - 2 * mu * ac + d * mu**2 + d * k * v
+    advantage = r**2 * (2 * d * d + 8 * d) * np.ones(T - 1)
+    return mu * np.array([simple.sum(), value.sum(), advantage.sum()])
+
+
+def test_variance_of_reinforce_in_a_scalar_world_by_hand():
+    # n = d = 1, T = 2: E x² E[η²(ρη + w)⁴], with E η² = 1, E η⁴ = 3, E η⁶ = 15.
+    r = 0.25**2
+    simple, _, advantage = traces(1, 1, 2)
+    assert simple == pytest.approx((1 + r) * (3 + 18 * r + 15 * r**2))
+    # E η²(η² − 1)² = 15 − 6 + 1.
+    assert advantage == pytest.approx((1 + r) * 10 * r**2)
+
+
+@pytest.mark.parametrize("setting", [(1, 1, 2), (4, 2, 5), (4, 2, 10), (8, 2, 10)])
+def test_simulated_variance_of_reinforce_has_the_closed_form(setting):
+    samples = squared_lengths(*setting, 40_000, np.random.default_rng(setting))
+    assert np.abs(z_scores(samples.T, traces(*setting))).max() < MOST
+
+
+def test_variance_of_reinforce_grows_with_horizon_and_states_as_in_the_theorem():
+    orders = [8, 4, 2]
+    close(traces(4, 2, 2000) / traces(4, 2, 1000), orders, rtol=0.002)
+    close(traces(2000, 2, 10) / traces(1000, 2, 10), orders, rtol=0.002)
+    recorded = {
+        (4, 2, 5): (5.0e3, 720, 1.55),
+        (4, 2, 10): (4.4e4, 3.2e3, 3.5),
+        (4, 2, 20): (3.6e5, 1.34e4, 7.35),
+        (8, 2, 10): (3.2e5, 1.22e4, 6.9),
+        (16, 2, 10): (2.4e6, 4.7e4, 13.6),
+    }
+    for setting, values in recorded.items():
+        close(traces(*setting), values, rtol=0.02)
