@@ -9,7 +9,7 @@ LAB := $(CURDIR)/_build/lab
 export OPENBLAS_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book chapter lab test check browser clean
+.PHONY: help book chapter lab record test check browser clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ lab: $(VENV)/live.stamp ## open the chapters in JupyterLab: make lab ARGS="--no-
 	@exec env -u LQRLIB_STATIC JUPYTER_CONFIG_DIR=$(LAB) JUPYTER_DATA_DIR=$(LAB)/data \
 	IPYTHONDIR=$(LAB)/ipython MPLCONFIGDIR=$(LAB)/matplotlib \
 	$(BIN)/jupyter-lab --config=book/_lab/jupyter_lab_config.py $(ARGS)
+
+record: $(VENV)/book.stamp ## run the long studies again: make record, or make record S=law
+	$(BIN)/python -m lqrlib.studies book/records $(S)
 
 test: book $(VENV)/test.stamp ## build the book, then run every test: unit, property, book, browser
 	$(BIN)/pytest

@@ -1,0 +1,35 @@
+"""The book's experiments: grids of runs over worlds, covariances, sizes and seeds.
+
+A study is a function of its setting and one seed; those that cost more than a page may
+take are run once by ``make record`` and stored with their seeds and versions. A page
+recomputes a part of what it shows, and compares.
+"""
+
+from lqrlib.studies.hack import MODES, STEPS, WEIGHTS, law, sanity, step_rule
+from lqrlib.studies.record import STUDIES, Record, Study, load, run, store
+from lqrlib.studies.remedies import OTHERS, REMEDIES, remedy
+from lqrlib.studies.runs import batch, collecting, frozen
+from lqrlib.studies.setting import Setting, settings
+
+__all__ = [
+    "MODES",
+    "OTHERS",
+    "REMEDIES",
+    "STEPS",
+    "STUDIES",
+    "WEIGHTS",
+    "Record",
+    "Setting",
+    "Study",
+    "batch",
+    "collecting",
+    "frozen",
+    "law",
+    "load",
+    "remedy",
+    "run",
+    "sanity",
+    "settings",
+    "step_rule",
+    "store",
+]

@@ -1,0 +1,183 @@
+"""Run a study over its grid, store what it found, and read it again.
+
+A record is a small ``.npz``: the values of every axis, the results, and the versions
+that made them. Each cell has its own generator, so that a record does not depend on the
+number of workers.
+"""
+
+import itertools
+import os
+import platform
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lqrlib import _validate
+from lqrlib._validate import Array
+from lqrlib.studies import hack, remedies
+from lqrlib.studies.setting import settings
+
+SEEDS = tuple(range(20))
+MORE_SEEDS = tuple(range(50))
+QUARTER_DECADES = tuple(float(f"{10**e:.3g}") for e in np.arange(0, 2.1, 0.25))
+HALF_DECADES = tuple(float(f"{10**e:.3g}") for e in np.arange(-1, 3.1, 0.5))
+DECADES = HALF_DECADES[::2]
+
+
+class Study(NamedTuple):
+    """A function of a setting and one value of each axis, and the grid it runs over.
+
+    Parameters
+    ----------
+    function : callable
+    world : str
+        A name of `lqrlib.studies.settings`.
+    axes : dict
+        Name of each argument and its values; the last one is the seed.
+    """
+
+    function: Callable[..., Array]
+    world: str
+    axes: dict[str, tuple[Any, ...]]
+
+
+COVS, SIZES = (0.01, 0.1, 1.0, 10.0), (100, 1000, 10_000)
+TRIED = (*remedies.REMEDIES, *remedies.OTHERS)
+SANITY = {"cov": COVS, "size": SIZES, "seed": SEEDS}
+SMALLER = SANITY | {"size": SIZES[:2]}
+NEAR_THE_BORDER = {"cov": QUARTER_DECADES, "size": SIZES, "seed": MORE_SEEDS}
+FAR_AND_WIDE = NEAR_THE_BORDER | {"cov": HALF_DECADES}
+FAR_AND_LONG = NEAR_THE_BORDER | {"cov": DECADES}
+REMEDIES = {"name": TRIED, "cov": (1.0,), "size": (1000,), "seed": SEEDS}
+
+STUDIES = {
+    "sanity": Study(hack.sanity, "double integrator", SANITY),
+    "sanity-rooms": Study(hack.sanity, "three rooms", SMALLER),
+    "sanity-laplacian": Study(hack.sanity, "Laplacian", SMALLER),
+    "law": Study(hack.law, "double integrator", NEAR_THE_BORDER),
+    "law-rooms": Study(hack.law, "three rooms", FAR_AND_WIDE),
+    "law-laplacian": Study(hack.law, "Laplacian", FAR_AND_LONG),
+    "remedies": Study(remedies.remedy, "double integrator", REMEDIES),
+    "remedies-rooms": Study(remedies.remedy, "three rooms", REMEDIES),
+    "remedies-laplacian": Study(remedies.remedy, "Laplacian", REMEDIES),
+}
+
+
+class Record(NamedTuple):
+    """What a study found.
+
+    Parameters
+    ----------
+    axes : dict
+        Name of each argument and its values, in the order of the axes of ``results``.
+    results : array, shape [*axes, ...]
+    versions : str
+        What computed it.
+    """
+
+    axes: dict[str, tuple[Any, ...]]
+    results: Array
+    versions: str
+
+    def at(self, **values: Any) -> Array:
+        """The results at some values of some axes.
+
+        Parameters
+        ----------
+        **values
+            One value of each axis that is to be picked.
+
+        Returns
+        -------
+        array
+            Of the axes that are left, in their order.
+
+        Raises
+        ------
+        ValueError
+            If there is no such axis, or the study did not run there.
+        """
+        picked: list[Any] = [slice(None)] * len(self.axes)
+        for name, value in values.items():
+            if name not in self.axes:
+                raise _validate.error("values", f"axes among {list(self.axes)}", name)
+            if value not in self.axes[name]:
+                raise _validate.error(name, f"one of {self.axes[name]}", value)
+            picked[list(self.axes).index(name)] = self.axes[name].index(value)
+        return self.results[tuple(picked)]
+
+
+def load(file: str | Path) -> Record:
+    """Read a record.
+
+    Parameters
+    ----------
+    file : str or path
+
+    Returns
+    -------
+    Record
+    """
+    with np.load(file, allow_pickle=False) as stored:
+        names = stored["axes"].tolist()
+        axes = {name: tuple(stored[f"axis_{name}"].tolist()) for name in names}
+        return Record(axes, stored["results"], str(stored["versions"]))
+
+
+def run(study: Study, workers: int | None = None) -> Array:
+    """The results of a study over its whole grid.
+
+    Parameters
+    ----------
+    study : Study
+    workers : int, optional
+        Processes; by default one a processor.
+
+    Returns
+    -------
+    array, shape [*axes, ...]
+    """
+    cells = list(itertools.product(*study.axes.values()))
+    # The large sizes first, so that no worker is left with one of them at the end.
+    size = list(study.axes).index("size")
+    order = sorted(range(len(cells)), key=lambda i: -cells[i][size])
+    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+        jobs = ((study, cells[i]) for i in order)
+        found = dict(zip(order, pool.map(_cell, jobs, chunksize=4), strict=True))
+    shape = [len(values) for values in study.axes.values()]
+    results = np.stack([found[i] for i in range(len(cells))])
+    return results.reshape(*shape, *results.shape[1:])
+
+
+def _cell(job: tuple[Study, tuple[Any, ...]]) -> Array:
+    study, values = job
+    setting = settings()[study.world]
+    named = dict(zip(study.axes, values, strict=True))
+    return np.asarray(study.function(setting, **named))
+
+
+def store(name: str, folder: str | Path) -> Path:
+    """Run a study and write its record.
+
+    Parameters
+    ----------
+    name : str
+        One of `STUDIES`.
+    folder : str or path
+
+    Returns
+    -------
+    Path
+        Of the file.
+    """
+    study, file = STUDIES[name], Path(folder) / f"{name}.npz"
+    parts: dict[str, Any] = {
+        f"axis_{axis}": np.array(values) for axis, values in study.axes.items()
+    }
+    parts |= {"axes": np.array(list(study.axes)), "results": run(study)}
+    parts["versions"] = f"Python {platform.python_version()}, NumPy {np.__version__}"
+    np.savez_compressed(file, **parts)
+    return file

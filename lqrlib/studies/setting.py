@@ -1,0 +1,61 @@
+"""Where the book's experiments start from: three worlds, each with its first gain.
+
+Trajectories are long enough that the best gain for their T steps is within .1 % of J*:
+what fails in these experiments does not fail for having been cut short.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from lqrlib import exact, worlds
+from lqrlib._validate import Array
+from lqrlib.problem import LQR
+
+
+class Setting(NamedTuple):
+    """A world, the gain that makes its data, and the length of a trajectory.
+
+    Parameters
+    ----------
+    lqr : LQR
+    K0 : array, shape [m, n]
+        Makes the data, and is the first gain to be improved.
+    horizon : int
+        T.
+    """
+
+    lqr: LQR
+    K0: Array
+    horizon: int = 60
+
+    @property
+    def distance(self) -> float:
+        """|K* − K₀|, in the Frobenius norm."""
+        return float(np.linalg.norm(exact.optimal_gain(self.lqr) - self.K0))
+
+    @property
+    def optimum(self) -> float:
+        """J*, the optimal cost."""
+        return float(exact.cost(self.lqr, exact.optimal_gain(self.lqr)))
+
+    @property
+    def length(self) -> float:
+        """A fortieth of the way to K*: the length of a normalised step."""
+        return self.distance / 40
+
+
+def settings() -> dict[str, Setting]:
+    """The double integrator, three rooms, and the Laplacian system, by name.
+
+    Returns
+    -------
+    dict of str to Setting
+    """
+    return {
+        "double integrator": Setting(
+            worlds.double_integrator(), np.array([[-1.0, -1.0]])
+        ),
+        "three rooms": Setting(worlds.three_rooms(), np.zeros((2, 3))),
+        "Laplacian": Setting(worlds.laplacian(), -0.1 * np.eye(3), horizon=150),
+    }
