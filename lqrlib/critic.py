@@ -233,6 +233,30 @@ def linearised(lqr: LQR, data: Trajectories, K: ArrayLike) -> tuple[Critic, Arra
     return critic, _symmetric(moved[..., : len(i)], lqr.n + lqr.m)
 
 
+def required(lqr: LQR, critic: Critic) -> Critic:
+    """The critic, if the data that it was made from determine it.
+
+    Parameters
+    ----------
+    lqr : LQR
+    critic : Critic
+
+    Returns
+    -------
+    Critic
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If the features of the data have too small a rank.
+    """
+    if not critic.determined.all():
+        wanted = f"features of rank {feature_count(lqr)} (more noise, or other gains)"
+        raise _validate.error("data", wanted, f"rank {critic.rank.min()}")
+    return critic
+
+
 def feature_count(lqr: LQR) -> int:
     """d, the rank that the features need: (n+m)(n+m+1)/2, and 1 for the constant.
 

@@ -14,7 +14,7 @@ from lqrlib import _validate, finite_horizon
 from lqrlib._queries import Perturbation, Queries, costs
 from lqrlib._validate import Array
 from lqrlib._weighted import discounts
-from lqrlib.critic import Critic, feature_count, linearised
+from lqrlib.critic import Critic, linearised, required
 from lqrlib.estimate import GradientEstimate, mean_and_error
 from lqrlib.importance import (
     clipped_is,
@@ -320,10 +320,7 @@ def _critic(
     if critic is not None:
         return critic, np.zeros((1, *critic.Theta.shape[-2:]))
     found, moved = linearised(lqr, data, K)
-    if not found.determined.all():
-        wanted = f"features of rank {feature_count(lqr)} (more noise, or other gains)"
-        raise _validate.error("data", wanted, f"rank {found.rank.min()}")
-    return found, moved
+    return required(lqr, found), moved
 
 
 def _gain_error(Theta: Array, K: Array) -> Array:

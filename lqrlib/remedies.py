@@ -24,7 +24,7 @@ from lqrlib._weighted import (
     to_go,
     weighted,
 )
-from lqrlib.critic import Critic, feature_count, lstdq
+from lqrlib.critic import Critic, lstdq, required
 from lqrlib.estimate import GradientEstimate, mean_and_error
 from lqrlib.policy import GaussianPolicy
 from lqrlib.problem import LQR
@@ -195,13 +195,14 @@ def doubly_robust_is(
     robust policy gradient".
     """
     policy, part, log_w = weighted(lqr, data, K, cov)
-    known = _determined(lqr, data, K) if critic is None else critic
-    E = known.gain_error(policy.K)
+    if critic is None:
+        critic = required(lqr, lstdq(lqr, transitions(data), K))
+    E = critic.gain_error(policy.K)
     gamma, before = discounts(lqr, data)[:, None], np.ones(part.w.shape)
     before[..., 1:, :] = part.w[..., :-1, :]
-    credit = part.w * (part.cost - gamma * _action_value(known, part))
+    credit = part.w * (part.cost - gamma * _action_value(critic, part))
     # V(x_t) comes with the weight and the scores of the steps before t.
-    value = gamma * _value(known, policy, part)
+    value = gamma * _value(critic, policy, part)
     credit[..., :-1, :] += part.w[..., :-1, :] * value[..., 1:, :]
     moments = np.einsum("...ti,...tki,...tli->...kli", gamma * before, part.x, part.x)
     forecast = 2.0 * np.einsum("...mk,...kli->...mli", E, moments)
@@ -219,15 +220,6 @@ def _advantage(lqr: LQR, data: Trajectories, part: Weighted, baseline: bool) -> 
 def _by_steps(terms: Array, log_ratio: Array) -> GradientEstimate:
     size = effective_sample_size(log_ratio.mT).mean(axis=-1)
     return GradientEstimate(*mean_and_error(terms), size)
-
-
-def _determined(lqr: LQR, data: Trajectories, K: ArrayLike) -> Critic:
-    """LSTDQ, refused where the data leave Θ open."""
-    found = lstdq(lqr, transitions(data), K)
-    if not found.determined.all():
-        wanted = f"features of rank {feature_count(lqr)} (more noise, or other gains)"
-        raise _validate.error("data", wanted, f"rank {found.rank.min()}")
-    return found
 
 
 def _action_value(critic: Critic, part: Weighted) -> Array:
