@@ -18,15 +18,15 @@ from lqrlib.problem import LQR
 
 # Where searches end: beyond them an order, a step or a covariance counts as infinite.
 _LARGEST_ORDER, _LARGEST_STEP, _LARGEST_COV = 2.0**20, 2.0**40, 2.0**80
-_HALVINGS = 60
+_HALVINGS = 50
 # Steps to try where the moments along a ray do not form an interval.
 _SCAN = np.geomspace(1e-8, 1e4, 1501)
 
 
 class _Tilted(NamedTuple):
-    """The world whose cost exp Σ_t x_t'S x_t + T c is the moment: x' = Fx + Lε."""
+    """The world whose cost exp Σ_t x_t'Γx_t + T c is the moment: x' = Fx + Lε."""
 
-    S: Array
+    Gamma: Array
     F: Array
     L: Array
     constant: Array
@@ -44,10 +44,10 @@ def log_moment(
 ) -> Array:
     """log E[w^q] of a trajectory's weight, exactly; inf where it does not exist.
 
-    With one Σ for both policies, Δ = K − K_b and S = ½q(q−1) Δ'Σ⁻¹Δ, it is log E exp
-    Σ_t x_t'S x_t for a world that moves by F = A + B(qK − (q−1)K_b) under noise
-    N = W + BΣB'. Backwards from M = S: M ← S + F'M(I − 2NM)⁻¹F, each time with
-    −½ log det(I − 2NM), and X₀ in the place of N at the end.
+    With one Σ for both policies, Δ = K − K_b and Γ = ½q(q−1) Δ'Σ⁻¹Δ, it is log E exp
+    Σ_t x_t'Γx_t for a world that moves by F = A + B(qK − (q−1)K_b) under noise
+    Ω = W + BΣB'. Backwards from M = Γ: M ← Γ + F'M(I − 2ΩM)⁻¹F, each time with
+    −½ log det(I − 2ΩM), and X₀ in the place of Ω at the end.
 
     With another Σ_b, Λ = qΣ⁻¹ − (q−1)Σ_b⁻¹ takes the place of Σ⁻¹, and each step has a
     factor of its own; without Λ ≻ 0 there is no moment.
@@ -342,12 +342,12 @@ def _log_moment(
     q: Array,
 ) -> Array:
     world = _tilted(lqr, K, K_behaviour, Sigma, Sigma_behaviour, q)
-    M, total = world.S, np.zeros(world.S.shape[:-2])
+    M, total = world.Gamma, np.zeros(world.Gamma.shape[:-2])
     start = root(lqr.X0)
     for t in range(T):
         through, log_factor = _exponential(M, world.L if t < T - 1 else start)
         total = total + log_factor
-        M = world.S + world.F.mT @ through @ world.F
+        M = world.Gamma + world.F.mT @ through @ world.F
     total = total + T * world.constant
     return np.where(np.isnan(total), np.inf, total)
 
@@ -362,23 +362,24 @@ def _tilted(
 ) -> _Tilted:
     order, change = q[..., None, None], K - K_behaviour
     if Sigma_behaviour is None:
-        S = 0.5 * order * (order - 1.0) * (change.mT @ np.linalg.solve(Sigma, change))
+        Gamma = change.mT @ np.linalg.solve(Sigma, change)
+        Gamma = 0.5 * order * (order - 1.0) * Gamma
         F = lqr.A + lqr.B @ (K + (order - 1.0) * change)
         L = root(lqr.W + lqr.B @ Sigma @ lqr.B.T)
-        return _Tilted(S, F, L, np.zeros(S.shape[:-2]))
+        return _Tilted(Gamma, F, L, np.zeros(Gamma.shape[:-2]))
     mine = order * np.linalg.inv(Sigma)
     theirs = (order - 1.0) * np.linalg.inv(Sigma_behaviour)
     Lambda = mine - theirs
     exists = np.linalg.eigvalsh(Lambda)[..., 0] > 0.0
     Lambda = np.where(exists[..., None, None], Lambda, np.eye(lqr.m))
     mean = np.linalg.solve(Lambda, mine @ K - theirs @ K_behaviour)
-    S = K_behaviour.mT @ theirs @ K_behaviour - K.mT @ mine @ K
-    S = 0.5 * (S + mean.mT @ Lambda @ mean)
+    Gamma = K_behaviour.mT @ theirs @ K_behaviour - K.mT @ mine @ K
+    Gamma = 0.5 * (Gamma + mean.mT @ Lambda @ mean)
     log_det = [np.linalg.slogdet(M).logabsdet for M in (Sigma, Sigma_behaviour, Lambda)]
     constant = -0.5 * (q * log_det[0] - (q - 1.0) * log_det[1] + log_det[2])
     L = root(lqr.W + lqr.B @ np.linalg.inv(Lambda) @ lqr.B.T)
     F = lqr.A + lqr.B @ mean
-    return _Tilted(S, F, L, np.where(exists, constant, np.inf))
+    return _Tilted(Gamma, F, L, np.where(exists, constant, np.inf))
 
 
 def _exponential(M: Array, L: Array) -> tuple[Array, Array]:

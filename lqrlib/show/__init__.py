@@ -6,8 +6,10 @@ Nothing in `lqrlib` outside this package imports matplotlib or ipywidgets.
 from lqrlib.show.controls import Choice, Slider
 from lqrlib.show.exact_gradient import method_explorer
 from lqrlib.show.explorer import Explorer
+from lqrlib.show.hack import hack_explorer
+from lqrlib.show.hack_study import HackSettings, HackStudy, hack_path, hack_study
 from lqrlib.show.known_world import forecast, gain_explorer
-from lqrlib.show.landscape import gain_plane, landscape
+from lqrlib.show.landscape import claims, gain_plane, landscape
 from lqrlib.show.puzzle import (
     REGIONS,
     excess,
@@ -22,6 +24,7 @@ from lqrlib.show.query_study import QueryStudy, query_gradient, query_study
 from lqrlib.show.scene import Panel
 from lqrlib.show.still import Still
 from lqrlib.show.style import COLOURS, EXPRESSIONS, band, figure, set_band
+from lqrlib.show.weight_region import weight_explorer
 
 __all__ = [
     "COLOURS",
@@ -29,16 +32,22 @@ __all__ = [
     "REGIONS",
     "Choice",
     "Explorer",
+    "HackSettings",
+    "HackStudy",
     "Panel",
     "QueryStudy",
     "Slider",
     "Still",
     "band",
+    "claims",
     "excess",
     "figure",
     "forecast",
     "gain_explorer",
     "gain_plane",
+    "hack_explorer",
+    "hack_path",
+    "hack_study",
     "landscape",
     "learning_curve",
     "learning_figure",
@@ -50,4 +59,5 @@ __all__ = [
     "query_study",
     "region",
     "set_band",
+    "weight_explorer",
 ]

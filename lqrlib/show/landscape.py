@@ -1,9 +1,12 @@
 """The cost of a world over the plane of its gains, when a gain has two entries."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
@@ -11,9 +14,11 @@ from lqrlib import _validate, exact
 from lqrlib._validate import Array
 from lqrlib.lyapunov import spectral_radius
 from lqrlib.problem import LQR
-from lqrlib.show.style import COLOURS, figure
+from lqrlib.show.style import COLOURS, EXPRESSIONS, RC, figure
 
 _LEVELS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+# Shares of J* that a claimed cost lies below it, where no cost can lie.
+_IMPOSSIBLE = (-1.0, -0.7, -0.4, -0.1, 0.0)
 _NAMED = {0.1: "10 %", 1.0: "100 %", 10.0: "1000 %"}
 
 
@@ -97,6 +102,73 @@ def landscape(
     ax.plot(*best[0], marker="*", markersize=11, ls="", color=COLOURS["optimum"])
     ax.annotate("K*", best[0], (6, 5), textcoords="offset points")
     return fig, ax
+
+
+def claims(
+    lqr: LQR,
+    K: Array,
+    costs: Mapping[str, Array],
+    *,
+    cov: ArrayLike = 0.0,
+    size: tuple[float, float] = (5.2, 3.4),
+) -> tuple[Figure, list[Axes]]:
+    """Draw costs that are claimed of gains side by side, against one optimum.
+
+    Blue where a cost lies above J*, with the levels of `landscape`; red where it lies
+    below the optimum, and cannot be true.
+
+    Parameters
+    ----------
+    lqr : LQR
+        With one action and two states.
+    K : array, shape [points, points, 1, 2]
+        A `gain_plane`.
+    costs : mapping of str to array, shape [points, points]
+        Title of each panel, and what it claims.
+    cov : float or array, shape [m, m]
+        Covariance Σ of the policy whose cost is claimed.
+    size : tuple of float
+        Width and height in inches.
+
+    Returns
+    -------
+    figure, list of axes
+
+    Raises
+    ------
+    ValueError
+        If cov has a wrong shape or entry.
+    """
+    best = exact.optimal_gain(lqr)
+    optimum = float(exact.cost(lqr, best, cov))
+    plane = K[..., 0, 0], K[..., 0, 1]
+    with mpl.rc_context(RC):
+        fig = Figure(figsize=size, dpi=72, layout="constrained")
+        FigureCanvasAgg(fig)
+        axes = list(np.atleast_1d(fig.subplots(1, len(costs), sharey=True)))
+        for ax, (title, cost) in zip(axes, costs.items(), strict=True):
+            ax.set(title=title, xlabel="k₁", xlim=plane[0][0, [0, -1]])
+            _claim(ax, plane, np.where(np.isfinite(cost), cost / optimum - 1.0, np.nan))
+            ax.plot(*best[0], marker="*", markersize=11, color=COLOURS["optimum"])
+        axes[0].set(ylabel="k₂", ylim=plane[1][[0, -1], 0])
+    return fig, axes
+
+
+def _claim(ax: Axes, plane: tuple[Array, Array], excess: Array) -> None:
+    above, below = _rgb(COLOURS["cost"]), _rgb(EXPRESSIONS["hack"].colour)
+    shades = [(*above, 0.06 + 0.05 * i) for i in range(len(_LEVELS))]
+    ax.contourf(*plane, excess, levels=(0.0, *_LEVELS), colors=shades[::-1])
+    deep = [(*below, 0.75 - 0.16 * i) for i in range(len(_IMPOSSIBLE) - 1)]
+    ax.contourf(*plane, excess, levels=_IMPOSSIBLE, colors=deep)
+    ax.contour(*plane, excess, levels=_LEVELS, colors=COLOURS["cost"], linewidths=0.6)
+    ax.contour(
+        *plane,
+        excess,
+        levels=_IMPOSSIBLE[1:],
+        colors=EXPRESSIONS["hack"].colour,
+        linewidths=0.6,
+        linestyles="-",
+    )
 
 
 def _border(

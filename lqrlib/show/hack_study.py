@@ -1,0 +1,361 @@
+"""The hack on fixed data, Gaussian or deterministic: descents over a grid, computed."""
+
+import itertools
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lqrlib import _validate, exact, importance
+from lqrlib._validate import Array
+from lqrlib._weighted import (
+    mean_cost,
+    mean_estimate,
+    normalised,
+    overflow_is_data,
+    score_terms,
+    weighted,
+)
+from lqrlib.descent import descend, of_length
+from lqrlib.estimate import GradientEstimate
+from lqrlib.policy import GaussianPolicy, LinearPolicy
+from lqrlib.problem import LQR
+from lqrlib.rollout import Trajectories, rollout
+from lqrlib.weights import (
+    effective_sample_size,
+    log_density,
+    log_weights,
+    running_sum,
+)
+
+DATA = {
+    "Gaussian": "Gaussian, one policy",
+    "deterministic": "deterministic, a gain for each trajectory",
+}
+COVS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+COUNTS = (30, 100, 300, 1000)
+_BLOCK = 1000  # trajectories in one computation, which then stay in cache
+
+
+def _above_zero(name: str, value: float) -> float:
+    number = _validate.number(name, value)
+    if number <= 0.0:
+        raise _validate.error(name, "a number above 0", value)
+    return number
+
+
+@dataclass(frozen=True)
+class HackSettings:
+    """What the descents of a study have in common.
+
+    Parameters
+    ----------
+    horizon : int
+        T, steps of each trajectory.
+    updates : int
+        Steps of each descent.
+    length : float
+        Of each step: only the direction of a gradient counts.
+    spread : float
+        Of the gains that make deterministic data: its square is the variance of each
+        entry around K₀.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range.
+    """
+
+    horizon: int = 60
+    updates: int = 60
+    length: float = 0.05
+    spread: float = 0.3
+
+    def __post_init__(self) -> None:
+        _validate.count("horizon", self.horizon)
+        _validate.count("updates", self.updates)
+        _above_zero("length", self.length)
+        _above_zero("spread", self.spread)
+
+
+class HackPath(NamedTuple):
+    """Where the hack goes on one data set, or on several, one a leading axis.
+
+    Parameters
+    ----------
+    K : array, shape [updates + 1, ..., m, n]
+        A path that leaves the stable set stays where it left.
+    cost : array, shape [updates + 1, ...]
+        Exact cost of each gain; inf where it is unstable.
+    effective_sample_size : array, shape [updates + 1, ...]
+        Of the weights of whole trajectories, at each gain.
+    """
+
+    K: Array
+    cost: Array
+    effective_sample_size: Array
+
+
+class HackStudy(NamedTuple):
+    """Descents over a grid; its axes are data, covariances and counts, in this order.
+
+    Parameters
+    ----------
+    covs : tuple of float
+        σ².
+    counts : tuple of int
+        N.
+    settings : HackSettings
+    paths : HackPath
+        Of arrays [2, C, N, updates + 1, runs, ...].
+    optimum : float
+        J*.
+    """
+
+    covs: tuple[float, ...]
+    counts: tuple[int, ...]
+    settings: HackSettings
+    paths: HackPath
+    optimum: float
+
+
+SETTINGS = HackSettings()
+
+
+class _Point(NamedTuple):
+    """One point of the grid."""
+
+    data: str
+    cov: float
+    size: int
+
+
+def hack_path(
+    lqr: LQR,
+    K0: ArrayLike,
+    *,
+    cov: float,
+    n_trajectories: float,
+    data: str,
+    seed: int = 0,
+    settings: HackSettings = SETTINGS,
+) -> HackPath:
+    """Descend with the hack from K₀ on one fixed data set.
+
+    Gaussian data are N trajectories of N(K₀x, σ²I), with a weight for each cost and a
+    time baseline. Deterministic data are N trajectories of u = K_i x, each with its own
+    stable gain, K₀ plus normals; the hack lends each of them the density N(K_i x, σ²I),
+    and the weights are self-normalised, again with a time baseline.
+
+    Parameters
+    ----------
+    lqr : LQR
+    K0 : array, shape [m, n]
+        A stable gain.
+    cov : float
+        σ², above 0.
+    n_trajectories : float
+        N, rounded.
+    data : str
+        "Gaussian" or "deterministic".
+    seed : int
+        Of the data. With the same seed and N, starts and noise are the same for every
+        covariance.
+    settings : HackSettings
+
+    Returns
+    -------
+    HackPath
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape, type or entry, K0 is not one stable gain, or
+        there is no such data.
+    """
+    if not isinstance(data, str) or data not in DATA:
+        raise _validate.error("data", " or ".join(DATA), repr(data))
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise _validate.error("seed", "a whole number, at least 0", seed)
+    _validate.instance("settings", settings, HackSettings)
+    count = round(_above_zero("n_trajectories", n_trajectories))
+    point = _Point(
+        data, _above_zero("cov", cov), _validate.count("n_trajectories", count)
+    )
+    path = _paths(lqr, _stable(lqr, K0), settings, point, [int(seed)])
+    return HackPath(*(part[:, 0] for part in path))
+
+
+def hack_study(
+    lqr: LQR,
+    K0: ArrayLike,
+    *,
+    covs: Sequence[float] = COVS,
+    counts: Sequence[int] = COUNTS,
+    runs: int = 10,
+    settings: HackSettings = SETTINGS,
+    executor: Executor | None = None,
+) -> HackStudy:
+    """`hack_path` for both kinds of data, each point of a grid, and several seeds.
+
+    Parameters
+    ----------
+    lqr : LQR
+    K0 : array, shape [m, n]
+        A stable gain.
+    covs : sequence of float
+    counts : sequence of int
+    runs : int
+        Data sets for each point, of the seeds 0, 1, …
+    settings : HackSettings
+    executor : concurrent.futures.Executor, optional
+        Does the points in parallel; the numbers do not depend on it.
+
+    Returns
+    -------
+    HackStudy
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape, type or entry, or K0 is not one stable gain.
+    """
+    _validate.instance("settings", settings, HackSettings)
+    first, seeds = _stable(lqr, K0), range(_validate.count("runs", runs))
+    variances = [_above_zero("covs", c) for c in _entries("covs", covs)]
+    sizes = [_validate.count("counts", c) for c in _entries("counts", counts)]
+    grid = [_Point(*p) for p in itertools.product(DATA, variances, sizes)]
+    # The large ones first, so that no worker is left with one of them at the end.
+    order = sorted(grid, key=lambda point: -point.size)
+    mapped = map if executor is None else executor.map
+    found = mapped(partial(_runs, lqr, first, settings, seeds), order)
+    paths = dict(zip(order, found, strict=True))
+    shape = len(DATA), len(variances), len(sizes)
+    parts = map(np.stack, zip(*(paths[point] for point in grid), strict=True))
+    return HackStudy(
+        tuple(variances),
+        tuple(sizes),
+        settings,
+        HackPath(*(part.reshape(*shape, *part.shape[1:]) for part in parts)),
+        float(exact.cost(lqr, exact.optimal_gain(lqr))),
+    )
+
+
+def _entries(name: str, values: Sequence[float]) -> list[float]:
+    _validate.real_array(name, values)
+    return np.ravel(values).tolist()
+
+
+def _stable(lqr: LQR, K0: ArrayLike) -> Array:
+    K = _validate.stack("K0", K0, (lqr.m, lqr.n))
+    if K.ndim > 2 or not exact.is_stable(lqr, K):
+        raise _validate.error("K0", "one stable gain", K0)
+    return K
+
+
+def _runs(
+    lqr: LQR, K0: Array, settings: HackSettings, seeds: Sequence[int], point: _Point
+) -> HackPath:
+    """The descents of all seeds, in blocks that do not depend on who computes."""
+    block = max(1, _BLOCK // point.size)
+    blocks = [seeds[i : i + block] for i in range(0, len(seeds), block)]
+    found = [_paths(lqr, K0, settings, point, part) for part in blocks]
+    return HackPath(*(np.concatenate(part, 1) for part in zip(*found, strict=True)))
+
+
+def _paths(
+    lqr: LQR, K0: Array, settings: HackSettings, point: _Point, seeds: Sequence[int]
+) -> HackPath:
+    """Descents on the data sets of several seeds at once."""
+    data, sizes = _data(lqr, K0, settings, point, seeds), list[Array]()
+    estimate = _per_decision if point.data == "Gaussian" else _self_normalised
+
+    def gradient(K: Array) -> GradientEstimate:
+        found = estimate(lqr, data, K, point.cov)
+        sizes.append(found.effective_sample_size)
+        return found
+
+    first = np.broadcast_to(K0, (len(seeds), *K0.shape))
+    step = of_length(settings.length)
+    path = descend(lqr, first, gradient, step, updates=settings.updates)
+    last = log_weights(data, GaussianPolicy(path.K[-1], point.cov))[..., -1]
+    # No gradient is asked for once all have left: nothing moves any more.
+    sizes += (len(path.K) - len(sizes)) * [effective_sample_size(last)]
+    return HackPath(path.K, path.cost, np.stack(sizes))
+
+
+def _data(
+    lqr: LQR, K0: Array, settings: HackSettings, point: _Point, seeds: Sequence[int]
+) -> Trajectories:
+    """Data sets of several seeds, [seeds, N, ...], laid out as `rollout` does it."""
+    make = _gaussian if point.data == "Gaussian" else _deterministic
+    generators = (np.random.default_rng([seed, point.size]) for seed in seeds)
+    sets = [make(lqr, K0, settings, point, rng) for rng in generators]
+
+    def joined(name: str) -> Array:
+        rows = [np.moveaxis(getattr(each, name), 0, -1) for each in sets]
+        return np.moveaxis(np.stack(rows), -1, 1)
+
+    gains = np.stack([np.asarray(each.policy.K) for each in sets])
+    behaviour = sets[0].policy if gains.ndim == 3 else GaussianPolicy(gains, point.cov)
+    x, u, cost, diverged = map(joined, ("x", "u", "cost", "diverged"))
+    return Trajectories(x, u, cost, diverged.astype(bool), behaviour)
+
+
+def _gaussian(
+    lqr: LQR,
+    K0: Array,
+    settings: HackSettings,
+    point: _Point,
+    rng: np.random.Generator,
+) -> Trajectories:
+    policy = GaussianPolicy(K0, point.cov)
+    return rollout(lqr, policy, point.size, settings.horizon, rng)
+
+
+def _deterministic(
+    lqr: LQR,
+    K0: Array,
+    settings: HackSettings,
+    point: _Point,
+    rng: np.random.Generator,
+) -> Trajectories:
+    """Each trajectory by a gain of its own; the density that they are lent."""
+    K = np.empty((point.size, *K0.shape))
+    wanted = np.ones(point.size, dtype=bool)
+    while wanted.any():
+        normals = rng.standard_normal((wanted.sum(), *K0.shape))
+        K[wanted] = K0 + settings.spread * normals
+        wanted = ~exact.is_stable(lqr, K)
+    made = rollout(lqr, LinearPolicy(K), 1, settings.horizon, rng)
+    lent = GaussianPolicy(K, point.cov)
+    first = made.x[:, 0], made.u[:, 0], made.cost[:, 0], made.diverged[:, 0]
+    return Trajectories(*first, lent)
+
+
+def _per_decision(
+    lqr: LQR, data: Trajectories, K: Array, cov: float
+) -> GradientEstimate:
+    return importance.per_decision_is(lqr, data, K, cov=cov, time_baseline=True)
+
+
+@overflow_is_data
+def _self_normalised(
+    lqr: LQR, data: Trajectories, K: Array, cov: float
+) -> GradientEstimate:
+    """`importance.self_normalised_is` with a time baseline, without its error."""
+    policy, part, log_w = weighted(lqr, data, K, cov, _log_density)
+    part = normalised(part, log_w)
+    credit = part.w * (part.cost - mean_cost([part]))
+    return mean_estimate(score_terms(part, policy.K, policy.cov, credit), log_w)
+
+
+def _log_density(data: Trajectories, policy: GaussianPolicy) -> Array:
+    """`log_weights` up to a constant: at u = K_i x the lent density is constant."""
+    x, u = np.moveaxis(data.x[..., :-1, :], -3, -1), np.moveaxis(data.u, -3, -1)
+    steps = log_density(policy.K[..., None], policy.cov[..., None], x, u)
+    return running_sum(steps).mT
