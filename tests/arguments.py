@@ -28,7 +28,14 @@ from lqrlib.importance import estimated_cost
 from lqrlib.mbpo import mbpo
 from lqrlib.model import fit
 from lqrlib.rollout import Transitions, rollout, transitions
-from lqrlib.weights import effective_sample_size, second_moment
+from lqrlib.weights import (
+    breakdown,
+    critical_covariance,
+    effective_sample_size,
+    log_moment,
+    second_moment,
+    tail_index,
+)
 
 WORLD = plain_world()
 GAIN = np.array([[0, -1, 0], [0, 0, -1]])  # A + BK = 0
@@ -278,6 +285,38 @@ def rollout_arguments():
     yield Argument("rollout", "noise", lambda v: rolled(noise=v), noise, wrong)
 
 
+def moments_arguments(near, wide):
+    """Of the other functions of moments, one for each of their array arguments."""
+    further = 2 * wide
+    rows = {
+        "log_moment": {
+            "K": lambda K: log_moment(WORLD, K, GAIN, wide, 3, 1.5),
+            "cov": lambda cov: log_moment(WORLD, GAIN + 0.05, GAIN, cov, 3, 1.5),
+        },
+        "tail_index": {
+            "K": lambda K: tail_index(WORLD, K, GAIN, wide, 3),
+            "K_behaviour": lambda K: tail_index(WORLD, near, K, wide, 3),
+            "cov": lambda cov: tail_index(WORLD, near, GAIN, cov, 3),
+        },
+        "breakdown": {
+            "K_behaviour": lambda K: breakdown(WORLD, K, near, further, 3),
+            "direction": lambda D: breakdown(WORLD, GAIN, D, wide, 3),
+            "cov": lambda cov: breakdown(WORLD, GAIN, near, cov, 3),
+        },
+        "critical_covariance": {
+            "K": lambda K: critical_covariance(WORLD, K, GAIN, 3),
+            "K_behaviour": lambda K: critical_covariance(WORLD, GAIN + 0.05, K, 3),
+        },
+    }
+    good = {"K": near, "K_behaviour": GAIN, "direction": near}
+    for owner, calls in rows.items():
+        for name, call in calls.items():
+            if name.startswith("cov"):
+                yield Argument(owner, name, call, COV, WRONG_COV, True, True)
+            else:
+                yield Argument(owner, name, call, good[name], WRONG_K, False, False)
+
+
 def weights_arguments():
     near, nearer, wide = GAIN + np.eye(2, 3, dtype=int), GAIN + 0.05, 3000 * COV
     for name, call, good, wrong in [
@@ -292,6 +331,7 @@ def weights_arguments():
     ]:
         is_cov = name == "cov"
         yield Argument("second_moment", name, call, good, wrong, is_cov, is_cov)
+    yield from moments_arguments(near, wide)
     yield Argument(
         "effective_sample_size",
         "log_w",

@@ -47,22 +47,23 @@ class Study(NamedTuple):
 COVS, SIZES = (0.01, 0.1, 1.0, 10.0), (100, 1000, 10_000)
 TRIED = (*remedies.REMEDIES, *remedies.OTHERS)
 SANITY = {"cov": COVS, "size": SIZES, "seed": SEEDS}
-SMALLER = SANITY | {"size": SIZES[:2]}
+SMALLER, SMALLEST = SANITY | {"size": SIZES[:2]}, SANITY | {"size": SIZES[:1]}
 NEAR_THE_BORDER = {"cov": QUARTER_DECADES, "size": SIZES, "seed": MORE_SEEDS}
 FAR_AND_WIDE = NEAR_THE_BORDER | {"cov": HALF_DECADES}
 FAR_AND_LONG = NEAR_THE_BORDER | {"cov": DECADES}
 REMEDIES = {"name": TRIED, "cov": (1.0,), "size": (1000,), "seed": SEEDS}
+FEWER = REMEDIES | {"size": (100,)}  # of longer trajectories
 
 STUDIES = {
     "sanity": Study(hack.sanity, "double integrator", SANITY),
     "sanity-rooms": Study(hack.sanity, "three rooms", SMALLER),
-    "sanity-laplacian": Study(hack.sanity, "Laplacian", SMALLER),
+    "sanity-laplacian": Study(hack.sanity, "Laplacian", SMALLEST),
     "law": Study(hack.law, "double integrator", NEAR_THE_BORDER),
     "law-rooms": Study(hack.law, "three rooms", FAR_AND_WIDE),
     "law-laplacian": Study(hack.law, "Laplacian", FAR_AND_LONG),
     "remedies": Study(remedies.remedy, "double integrator", REMEDIES),
     "remedies-rooms": Study(remedies.remedy, "three rooms", REMEDIES),
-    "remedies-laplacian": Study(remedies.remedy, "Laplacian", REMEDIES),
+    "remedies-laplacian": Study(remedies.remedy, "Laplacian", FEWER),
 }
 
 
