@@ -13,12 +13,14 @@ The world is linear, the cost quadratic, the policy u = Kx. Floors, from below:
 - `lqrlib.gradients`: the sampled expressions, of which `lqrlib.importance` holds those
   with weights, and `lqrlib.remedies` what else is said to help them;
 - `lqrlib.descent`: steps along any of them;
-- `lqrlib.mbpo`: the whole loop, alone and over a grid.
+- `lqrlib.mbpo`: the whole loop, alone and over a grid;
+- `lqrlib.check`: whether a gradient function of your own has the right mean.
 
 `lqrlib.show` draws; it is imported on its own and needs matplotlib and ipywidgets.
 """
 
 from lqrlib import (
+    check,
     critic,
     descent,
     estimate,
@@ -39,6 +41,7 @@ from lqrlib import (
     weights,
     worlds,
 )
+from lqrlib.check import GradientReport
 from lqrlib.critic import Critic
 from lqrlib.estimate import GradientEstimate
 from lqrlib.history import History, Status
@@ -55,6 +58,7 @@ __all__ = [
     "Critic",
     "GaussianPolicy",
     "GradientEstimate",
+    "GradientReport",
     "History",
     "LinearModel",
     "LinearPolicy",
@@ -65,6 +69,7 @@ __all__ = [
     "SweepResult",
     "Trajectories",
     "Transitions",
+    "check",
     "critic",
     "descent",
     "estimate",

@@ -6,21 +6,38 @@ N(K_b x, Σ_b). A moment E_b[w^q] is a risk-sensitive linear-quadratic cost: cha
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lqrlib import _validate, lyapunov
+from lqrlib import _validate
 from lqrlib._steps import root
 from lqrlib._validate import Array, Flags
 from lqrlib.problem import LQR
 
-# Where searches end: beyond them an order, a step or a covariance counts as infinite.
-_LARGEST_ORDER, _LARGEST_STEP, _LARGEST_COV = 2.0**20, 2.0**40, 2.0**80
-_HALVINGS = 50
-# Steps to try where the moments along a ray do not form an interval.
-_SCAN = np.geomspace(1e-8, 1e4, 1501)
+# Where searches end, as powers of 2: beyond, an order, a step or a covariance counts
+# as infinite.
+_LARGEST_ORDER, _LARGEST_STEP, _LARGEST_COV = 20.0, 40.0, 80.0
+_HALVINGS, _CLOSE = 50, 2.0**-42
+
+
+class _Weight(NamedTuple):
+    """N((K_b + Δ)x, Σ) over N(K_b x, Σ_b), for T steps; None is a Σ_b equal to Σ."""
+
+    lqr: LQR
+    K_behaviour: Array
+    change: Array
+    Sigma: Array
+    Sigma_behaviour: Array | None
+    T: int
+
+    @property
+    def lead(self) -> tuple[int, ...]:
+        arrays = (self.K_behaviour, self.change, self.Sigma, self.Sigma_behaviour)
+        shapes = (each.shape[:-2] for each in arrays if each is not None)
+        return np.broadcast_shapes(*shapes)
 
 
 class _Tilted(NamedTuple):
@@ -30,6 +47,7 @@ class _Tilted(NamedTuple):
     F: Array
     L: Array
     constant: Array
+    falls: Flags  # Γ ⪯ 0, in orders below 1; else Γ ⪰ 0
 
 
 def log_moment(
@@ -49,8 +67,9 @@ def log_moment(
     Ω = W + BΣB'. Backwards from M = Γ: M ← Γ + F'M(I − 2ΩM)⁻¹F, each time with
     −½ log det(I − 2ΩM), and X₀ in the place of Ω at the end.
 
-    With another Σ_b, Λ = qΣ⁻¹ − (q−1)Σ_b⁻¹ takes the place of Σ⁻¹, and each step has a
-    factor of its own; without Λ ≻ 0 there is no moment.
+    With another Σ_b, put C = qΣ_b − (q−1)Σ, without C ≻ 0 there is no moment, and
+    Γ = ½q(q−1) Δ'C⁻¹Δ, F = A + B(K_b + qΣ_bC⁻¹Δ), Ω = W + BΣ_bC⁻¹ΣB'; each step has
+    ½((1−q) log det Σ + q log det Σ_b − log det C) of its own.
 
     Parameters
     ----------
@@ -71,6 +90,8 @@ def log_moment(
     Returns
     -------
     array, shape [...]
+        0 in order 1, at most 0 in orders below it. inf also where the recursion leaves
+        the floats, as for gains of the size 10¹⁰.
 
     Raises
     ------
@@ -82,9 +103,8 @@ def log_moment(
     Equations (weight-moment), (moment-recursion) and (moment-order) of
     `book/importance_weights.md`; Jacobson (1973) for exponentials of quadratic costs.
     """
-    gains, covs, T = _checked(lqr, K, K_behaviour, cov, cov_behaviour, horizon)
-    q = _orders(order)
-    return _log_moment(lqr, *gains, *covs, T, q)
+    weight = _checked(lqr, K, K_behaviour, cov, cov_behaviour, horizon)
+    return _log_moment(weight, _orders(order, weight.lead))
 
 
 def moment(
@@ -212,13 +232,14 @@ def tail_index(
     Equation (tail-index) of `book/importance_weights.md`. The orders form an interval,
     because log E[w^q] is convex in q.
     """
-    gains, covs, T = _checked(lqr, K, K_behaviour, cov, cov_behaviour, horizon)
+    weight = _checked(lqr, K, K_behaviour, cov, cov_behaviour, horizon)
 
-    def exists(q: Array) -> Flags:
-        return np.isfinite(_log_moment(lqr, *gains, *covs, T, q))
+    def is_missing(power: Array) -> Flags:
+        return np.isinf(_log_moment(weight, np.exp2(power)))
 
-    shape = np.shape(_log_moment(lqr, *gains, *covs, T, np.array(1.0)))
-    return _border(exists, np.ones(shape), _LARGEST_ORDER)[0]
+    highest = np.full(weight.lead, _LARGEST_ORDER)
+    below, _ = _halved(is_missing, 0.0 * highest, highest)
+    return np.where(is_missing(highest), np.exp2(below), np.inf)
 
 
 def breakdown(
@@ -244,12 +265,13 @@ def breakdown(
     horizon : int
         T.
     order : float or array, shape [...]
-        q > 1.
+        q > 0. (Up to 1 nothing breaks down.)
 
     Returns
     -------
     array, shape [...]
-        inf where no step up to 2⁴⁰ breaks down, as for D = 0.
+        inf where no step up to 2⁴⁰ breaks down, as for D = 0. (In steps of length
+        (tr D'Σ⁻¹D · tr(X₀ + W + BΣB'))^−½, those that could change a weight.)
 
     Raises
     ------
@@ -258,31 +280,26 @@ def breakdown(
 
     Notes
     -----
-    Chapter *Importance weights*. For ρ(A + BK_b) < 1 the steps with a moment form an
-    interval, and bisection finds its end. Elsewhere they may not; steps from 10⁻⁸ to
-    10⁴ are then tried in turn, each 2 % longer than the one before.
+    Chapter *Importance weights*. The steps with a moment need not be an interval. But
+    log w = s a − ½s² b for some a and b ≥ 0 of the data, and E exp(λa − ½μb) exists for
+    a convex set of (λ, μ), with every μ also for larger ones. A step of w^q is a point
+    of the parabola (qs, qs²), which lies above its tangents. So where the tangent at s
+    is in the set up to s + h, no step between them breaks down: s moves on by h. The
+    end of that tangent is the recursion with ½q((q−1)(s + h)² + h²) D'Σ⁻¹D for Γ.
     """
     behaviour = _validate.stack("K_behaviour", K_behaviour, (lqr.m, lqr.n))
     D = _validate.stack("direction", direction, (lqr.m, lqr.n))
-    Sigma = _validate.covariance("cov", cov, lqr.m, strict=True)
-    T, q = _validate.count("horizon", horizon), _orders(order)
     _validate.leading("direction", D, 2, behaviour.shape[:-2])
+    Sigma = _validate.covariance("cov", cov, lqr.m, strict=True)
     lead = np.broadcast_shapes(D.shape[:-2], behaviour.shape[:-2])
     _validate.leading("cov", Sigma, 2, lead)
-    lead = np.broadcast_shapes(lead, Sigma.shape[:-2], q.shape)
-
-    def exists(s: Array) -> Flags:
-        K = behaviour + s[..., None, None] * D
-        return np.isfinite(_log_moment(lqr, K, behaviour, Sigma, None, T, q))
-
-    low = np.zeros(lead)
-    if (lyapunov.spectral_radius(lqr.closed_loop(behaviour)) < 1.0).all():
-        return _border(exists, low, _LARGEST_STEP)[1]
-    fine = np.stack([exists(np.full(lead, s)) for s in _SCAN])
-    first = np.argmin(fine, axis=0)
-    low = np.where(first > 0, _SCAN[first - 1], 0.0)
-    found = _halved(exists, low, np.where(fine.all(axis=0), np.inf, _SCAN[first]))[1]
-    return np.where(fine.all(axis=0), np.inf, found)
+    T = _validate.count("horizon", horizon)
+    length = np.abs(D).max(axis=(-2, -1))
+    D = D / np.where(length > 0.0, length, 1.0)[..., None, None]
+    weight = _Weight(lqr, behaviour, D, Sigma, None, T)
+    q = _orders(order, weight.lead)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        return _breakdown(weight, q) / length
 
 
 def critical_covariance(
@@ -303,7 +320,7 @@ def critical_covariance(
     Returns
     -------
     array, shape [...]
-        0 where every covariance suffices, inf where none does.
+        0 where every covariance suffices (from 2⁻⁸⁰ on), inf where none does.
 
     Raises
     ------
@@ -316,77 +333,75 @@ def critical_covariance(
     of the states that comes from X₀ and W counts less as σ² grows; whether any
     covariance suffices is decided without that part.
     """
-    gains, _, T = _checked(lqr, K, K_behaviour, 1.0, None, horizon)
-    q, eye = np.array(2.0), np.eye(lqr.m)
-    lead = np.broadcast_shapes(*(gain.shape[:-2] for gain in gains))
+    weight = _checked(lqr, K, K_behaviour, 1.0, None, horizon)
+    q = np.array(2.0)
 
-    def lacks(inverse: Array) -> Flags:
-        Sigma = eye / inverse[..., None, None]
-        return np.isfinite(_log_moment(lqr, *gains, Sigma, None, T, q))
+    def suffices(power: Array) -> Flags:
+        Sigma = np.exp2(power)[..., None, None] * np.eye(lqr.m)
+        return np.isfinite(_log_moment(weight._replace(Sigma=Sigma), q))
 
-    silent = LQR(lqr.A, lqr.B, lqr.Q, lqr.R, 0 * lqr.W, 0 * lqr.X0, lqr.gamma)
-    some = np.isfinite(_log_moment(silent, *gains, eye, None, T, q))
-    # In 1/σ² the good ones are an interval from 0 on, as in the other searches.
-    inverse = _border(lacks, np.full(lead, 1.0 / _LARGEST_COV), _LARGEST_COV)[1]
-    return np.where(some, 1.0 / inverse, np.inf)
+    highest = np.full(weight.lead, _LARGEST_COV)
+    _, above = _halved(suffices, -highest, highest)
+    found = np.where(suffices(-highest), 0.0, np.exp2(above))
+    silent = replace(lqr, W=0.0 * lqr.W, X0=0.0 * lqr.X0)
+    some_do = np.isfinite(_log_moment(weight._replace(lqr=silent), q))
+    return np.where(some_do, found, np.inf)
+
+
+def _breakdown(weight: _Weight, q: Array) -> Array:
+    lqr, _, D, Sigma, *_ = weight
+    per_square = D.mT @ np.linalg.solve(Sigma, D)
+
+    def is_safe(s: Array, h: Array) -> Flags:
+        world = _tilted(weight._replace(change=s[..., None, None] * D), q)
+        above = (0.5 * q * h**2)[..., None, None] * per_square
+        return np.isfinite(_summed(weight, world._replace(Gamma=world.Gamma + above)))
+
+    noise = lqr.X0 + lqr.W + lqr.B @ Sigma @ lqr.B.T
+    size = np.sqrt(_trace(per_square) * _trace(noise)) * (q > 1.0)
+    return _marched(is_safe, np.where(size > 0.0, 1.0 / size, 0.0))
+
+
+def _log_moment(weight: _Weight, q: Array) -> Array:
+    return _summed(weight, _tilted(weight, q))
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def _log_moment(
-    lqr: LQR,
-    K: Array,
-    K_behaviour: Array,
-    Sigma: Array,
-    Sigma_behaviour: Array | None,
-    T: int,
-    q: Array,
-) -> Array:
-    world = _tilted(lqr, K, K_behaviour, Sigma, Sigma_behaviour, q)
+def _summed(weight: _Weight, world: _Tilted) -> Array:
     M, total = world.Gamma, np.zeros(world.Gamma.shape[:-2])
-    start = root(lqr.X0)
-    for t in range(T):
-        through, log_factor = _exponential(M, world.L if t < T - 1 else start)
+    start = root(weight.lqr.X0)
+    for t in range(weight.T):
+        L = world.L if t < weight.T - 1 else start
+        through, log_factor = _exponential(M, L, world.falls)
         total = total + log_factor
         M = world.Gamma + world.F.mT @ through @ world.F
-    total = total + T * world.constant
-    return np.where(np.isnan(total), np.inf, total)
+    return total + weight.T * world.constant
 
 
-def _tilted(
-    lqr: LQR,
-    K: Array,
-    K_behaviour: Array,
-    Sigma: Array,
-    Sigma_behaviour: Array | None,
-    q: Array,
-) -> _Tilted:
-    order, change = q[..., None, None], K - K_behaviour
-    if Sigma_behaviour is None:
-        Gamma = change.mT @ np.linalg.solve(Sigma, change)
-        Gamma = 0.5 * order * (order - 1.0) * Gamma
-        F = lqr.A + lqr.B @ (K + (order - 1.0) * change)
-        L = root(lqr.W + lqr.B @ Sigma @ lqr.B.T)
-        return _Tilted(Gamma, F, L, np.zeros(Gamma.shape[:-2]))
-    mine = order * np.linalg.inv(Sigma)
-    theirs = (order - 1.0) * np.linalg.inv(Sigma_behaviour)
-    Lambda = mine - theirs
-    exists = np.linalg.eigvalsh(Lambda)[..., 0] > 0.0
-    Lambda = np.where(exists[..., None, None], Lambda, np.eye(lqr.m))
-    mean = np.linalg.solve(Lambda, mine @ K - theirs @ K_behaviour)
-    Gamma = K_behaviour.mT @ theirs @ K_behaviour - K.mT @ mine @ K
-    Gamma = 0.5 * (Gamma + mean.mT @ Lambda @ mean)
-    log_det = [np.linalg.slogdet(M).logabsdet for M in (Sigma, Sigma_behaviour, Lambda)]
-    constant = -0.5 * (q * log_det[0] - (q - 1.0) * log_det[1] + log_det[2])
-    L = root(lqr.W + lqr.B @ np.linalg.inv(Lambda) @ lqr.B.T)
-    F = lqr.A + lqr.B @ mean
-    return _Tilted(Gamma, F, L, np.where(exists, constant, np.inf))
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
+def _tilted(weight: _Weight, q: Array) -> _Tilted:
+    lqr, K_behaviour, change, Sigma, other, _ = weight
+    order, spread, constant = q[..., None, None], np.eye(lqr.m), np.zeros(())
+    C = Sigma
+    if other is not None:
+        C = order * other - (order - 1.0) * Sigma
+        exists = np.linalg.eigvalsh(C)[..., 0] > 0.0
+        C = np.where(exists[..., None, None], C, np.eye(lqr.m))
+        spread = other @ np.linalg.inv(C)
+        log_det = [np.linalg.slogdet(M).logabsdet for M in (Sigma, other, C)]
+        constant = 0.5 * ((1.0 - q) * log_det[0] + q * log_det[1] - log_det[2])
+        constant = np.where(exists, constant, np.inf)
+    Gamma = 0.5 * order * (order - 1.0) * change.mT @ np.linalg.solve(C, change)
+    F = lqr.A + lqr.B @ (K_behaviour + order * spread @ change)
+    L = root(lqr.W + lqr.B @ spread @ Sigma @ lqr.B.T)
+    return _Tilted(Gamma, F, L, constant, order < 1.0)
 
 
-def _exponential(M: Array, L: Array) -> tuple[Array, Array]:
+def _exponential(M: Array, L: Array, falls: Flags) -> tuple[Array, Array]:
     """For e ~ N(0, LL'): M(I − 2LL'M)⁻¹, and log E exp(e'Me), inf where there is none.
 
-    In symmetric form, M + 2ML(I − 2L'ML)⁻¹L'M. Past the border M is set to 0: nothing
-    after it counts.
+    In symmetric form, M + 2ML(I − 2L'ML)⁻¹L'M. Past the border M means nothing, and
+    nothing after it counts.
     """
     inner = np.eye(M.shape[-1]) - 2.0 * L.mT @ M @ L
     finite: Flags = np.isfinite(inner)
@@ -394,32 +409,47 @@ def _exponential(M: Array, L: Array) -> tuple[Array, Array]:
     values, vectors = np.linalg.eigh(inner)
     exists: Flags = np.greater(values[..., 0], 0.0)
     values = np.where(exists[..., None], values, 1.0)
-    across = M @ L @ vectors / np.sqrt(values)[..., None, :]
-    through = np.where(exists[..., None, None], M + 2.0 * across @ across.mT, 0.0)
+    deviations = np.sqrt(values)[..., None, :]
+    across = M @ L @ vectors / deviations
+    through = M + 2.0 * across @ across.mT
+    if falls.any():
+        falling = _joseph(M, L @ vectors, across / deviations)
+        through = np.where(falls, falling, through)
     return through, np.where(exists, -0.5 * np.log(values).sum(axis=-1), np.inf)
 
 
-def _border(
-    exists: Callable[[Array], Flags], low: Array, largest: float
-) -> tuple[Array, Array]:
-    """Where something that holds from ``low`` on ends: last good, first bad; or inf."""
-    high = np.maximum(2.0 * low, 1.0)
-    good = exists(high)
-    while (good & (high < largest)).any():
-        low, high = np.where(good, high, low), np.where(good, 2.0 * high, high)
-        good = exists(high)
-    low, found = _halved(exists, low, high)
-    return np.where(good, np.inf, low), np.where(good, np.inf, found)
+def _joseph(M: Array, L: Array, gain: Array) -> Array:
+    """M + 2ML·gain' for M ⪯ 0, where the sum cancels: as a sum of two terms ⪯ 0.
+
+    With gain = ML(I − 2L'ML)⁻¹, as Joseph wrote the covariance in Kalman's filter.
+    """
+    shrink = np.eye(M.shape[-1]) + 2.0 * gain @ L.mT
+    return shrink @ M @ shrink.mT - 2.0 * gain @ gain.mT
+
+
+def _marched(is_safe: Callable[[Array, Array], Flags], h: Array) -> Array:
+    """How far safe steps lead from 0: from s to s + h while ``is_safe(s + h, h)``."""
+    s, last = np.zeros(h.shape), 2.0**_LARGEST_STEP * h
+    while (searching := (s < last) & (h > _CLOSE * s)).any():
+        good = searching & is_safe(s + h, h)
+        s = np.where(good, s + h, s)
+        h = np.where(searching, np.where(good, 1.5 * h, h / 3.0), h)
+    return np.where(s < last, s, np.inf)
 
 
 def _halved(
-    exists: Callable[[Array], Flags], low: Array, high: Array
+    is_beyond: Callable[[Array], Flags], low: Array, high: Array
 ) -> tuple[Array, Array]:
+    """The last point before and the first beyond a border between low and high."""
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        good = exists(middle)
-        low, high = np.where(good, middle, low), np.where(good, high, middle)
+        beyond = is_beyond(middle)
+        low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)
     return low, high
+
+
+def _trace(M: Array) -> Array:
+    return np.trace(M, axis1=-2, axis2=-1)
 
 
 def _checked(
@@ -429,25 +459,25 @@ def _checked(
     cov: ArrayLike,
     cov_behaviour: ArrayLike | None,
     horizon: int,
-) -> tuple[tuple[Array, Array], tuple[Array, Array | None], int]:
+) -> _Weight:
     target = lqr.gain(K)
     behaviour = _validate.stack("K_behaviour", K_behaviour, (lqr.m, lqr.n))
     Sigma = _validate.covariance("cov", cov, lqr.m, strict=True)
     T = _validate.count("horizon", horizon)
     _validate.leading("K_behaviour", behaviour, 2, target.shape[:-2])
-    lead = np.broadcast_shapes(target.shape[:-2], behaviour.shape[:-2])
-    _validate.leading("cov", Sigma, 2, lead)
-    other = None
-    if cov_behaviour is not None:
-        other = _validate.covariance("cov_behaviour", cov_behaviour, lqr.m, strict=True)
-        _validate.leading(
-            "cov_behaviour", other, 2, np.broadcast_shapes(lead, Sigma.shape[:-2])
-        )
-    return (target, behaviour), (Sigma, other), T
+    with np.errstate(over="ignore"):
+        weight = _Weight(lqr, behaviour, target - behaviour, Sigma, None, T)
+    _validate.leading("cov", Sigma, 2, weight.change.shape[:-2])
+    if cov_behaviour is None:
+        return weight
+    other = _validate.covariance("cov_behaviour", cov_behaviour, lqr.m, strict=True)
+    _validate.leading("cov_behaviour", other, 2, weight.lead)
+    return weight._replace(Sigma_behaviour=other)
 
 
-def _orders(order: ArrayLike) -> Array:
+def _orders(order: ArrayLike, lead: tuple[int, ...]) -> Array:
     q = _validate.real_array("order", order)
     if not (q > 0.0).all():
         raise _validate.error("order", "numbers above 0", order)
+    _validate.leading("order", q[..., None, None], 2, lead)
     return q

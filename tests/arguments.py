@@ -22,6 +22,7 @@ from lqrlib import (
     lyapunov,
     rates,
 )
+from lqrlib.check import check_gradient
 from lqrlib.critic import lstdq
 from lqrlib.descent import backtracking, descend, descend_stages
 from lqrlib.importance import estimated_cost
@@ -33,6 +34,7 @@ from lqrlib.weights import (
     critical_covariance,
     effective_sample_size,
     log_moment,
+    moment,
     second_moment,
     tail_index,
 )
@@ -285,53 +287,38 @@ def rollout_arguments():
     yield Argument("rollout", "noise", lambda v: rolled(noise=v), noise, wrong)
 
 
-def moments_arguments(near, wide):
-    """Of the other functions of moments, one for each of their array arguments."""
-    further = 2 * wide
-    rows = {
-        "log_moment": {
-            "K": lambda K: log_moment(WORLD, K, GAIN, wide, 3, 1.5),
-            "cov": lambda cov: log_moment(WORLD, GAIN + 0.05, GAIN, cov, 3, 1.5),
-        },
-        "tail_index": {
-            "K": lambda K: tail_index(WORLD, K, GAIN, wide, 3),
-            "K_behaviour": lambda K: tail_index(WORLD, near, K, wide, 3),
-            "cov": lambda cov: tail_index(WORLD, near, GAIN, cov, 3),
-        },
-        "breakdown": {
-            "K_behaviour": lambda K: breakdown(WORLD, K, near, further, 3),
-            "direction": lambda D: breakdown(WORLD, GAIN, D, wide, 3),
-            "cov": lambda cov: breakdown(WORLD, GAIN, near, cov, 3),
-        },
-        "critical_covariance": {
-            "K": lambda K: critical_covariance(WORLD, K, GAIN, 3),
-            "K_behaviour": lambda K: critical_covariance(WORLD, GAIN + 0.05, K, 3),
-        },
-    }
-    good = {"K": near, "K_behaviour": GAIN, "direction": near}
-    for owner, calls in rows.items():
-        for name, call in calls.items():
-            if name.startswith("cov"):
-                yield Argument(owner, name, call, COV, WRONG_COV, True, True)
-            else:
-                yield Argument(owner, name, call, good[name], WRONG_K, False, False)
+def moments_arguments():
+    """A row for each array argument of each function of moments."""
+    near = GAIN + np.eye(2, 3, dtype=int)
+    gains = {"K": GAIN + 0.05, "K_behaviour": GAIN, "horizon": 3}
+    pair = {**gains, "cov": 3000 * COV}
+    ray = {**pair, "direction": near, "order": 1.5}
+    del ray["K"]
+    good = {"K": near, "K_behaviour": GAIN, "direction": near, "order": [2, 3]}
+    good |= {"cov": COV, "cov_behaviour": 3 * COV}
+    wrong = {"order": [], "cov": WRONG_COV, "cov_behaviour": WRONG_COV}
+    beside = {"K": {"K_behaviour": near + 0.05}, "cov_behaviour": {"cov": 2 * COV}}
+    for function, given, also in [
+        (second_moment, pair, ["cov_behaviour"]),
+        (moment, pair | {"order": 1.5}, ["cov_behaviour"]),
+        (log_moment, pair | {"order": 1.5}, ["cov_behaviour"]),
+        (tail_index, pair, ["cov_behaviour"]),
+        (breakdown, ray, []),
+        (critical_covariance, gains, []),
+    ]:
+        for name in [*given, *also]:
+            others, is_cov = given | beside.get(name, {}), name.startswith("cov")
+
+            def call(value, function=function, others=others, name=name):
+                return function(WORLD, **(others | {name: value}))
+
+            if name != "horizon":
+                row = good[name], wrong.get(name, WRONG_K), is_cov, is_cov
+                yield Argument(function.__name__, name, call, *row)
 
 
 def weights_arguments():
-    near, nearer, wide = GAIN + np.eye(2, 3, dtype=int), GAIN + 0.05, 3000 * COV
-    for name, call, good, wrong in [
-        ("K", lambda K: second_moment(WORLD, K, GAIN, wide, 3), near, WRONG_K),
-        (
-            "K_behaviour",
-            lambda K: second_moment(WORLD, near, K, wide, 3),
-            GAIN,
-            WRONG_K,
-        ),
-        ("cov", lambda cov: second_moment(WORLD, nearer, GAIN, cov, 3), COV, WRONG_COV),
-    ]:
-        is_cov = name == "cov"
-        yield Argument("second_moment", name, call, good, wrong, is_cov, is_cov)
-    yield from moments_arguments(near, wide)
+    yield from moments_arguments()
     yield Argument(
         "effective_sample_size",
         "log_w",
@@ -413,6 +400,26 @@ def gradient_arguments():
     )
 
 
+def check_arguments():
+    size = {"n_trajectories": 3, "horizon": 2, "data_sets": 15}
+
+    def checked(K=GAIN, cov=COV):
+        function, rng = gradients.per_decision_is, np.random.default_rng(0)
+        report = check_gradient(function, WORLD, K, cov=cov, rng=rng, **size)
+        return report.K, report.off_policy.mean
+
+    yield Argument("check_gradient", "K_behaviour", checked, GAIN, WRONG_K)
+    yield Argument(
+        "check_gradient",
+        "cov",
+        lambda cov: checked(cov=cov),
+        COV,
+        WRONG_COV,
+        symmetric=True,
+        strict=True,
+    )
+
+
 def query_arguments():
     options = {"radius": 0.1, "n_trajectories": 2}
 
@@ -484,6 +491,7 @@ ARGUMENTS = [
     *weights_arguments(),
     *data_arguments(),
     *gradient_arguments(),
+    *check_arguments(),
     *query_arguments(),
     *descent_arguments(),
 ]

@@ -9,7 +9,13 @@ from lqrlib import LQR, GaussianPolicy, History, LinearPolicy, exact, lyapunov, 
 from lqrlib.critic import lstdq
 from lqrlib.gradients import natural_dpg, per_decision_is
 from lqrlib.rollout import rollout, transitions
-from lqrlib.weights import second_moment
+from lqrlib.weights import (
+    breakdown,
+    critical_covariance,
+    moment,
+    second_moment,
+    tail_index,
+)
 
 
 def with_entry(good, bad):
@@ -29,7 +35,7 @@ def faults(argument):
     yield "empty", np.empty((0, *good.shape[1:]))
     yield "empty list", []
     # None is a covariance, that of a deterministic policy, and leaves out an option.
-    if argument.name not in ("cov", "x0", "noise", "terminal"):
+    if argument.name not in ("cov", "cov_behaviour", "x0", "noise", "terminal"):
         yield "None", None
     for shape in argument.wrong_shapes:
         if (argument.name, shape) != ("cov", ()):
@@ -165,6 +171,18 @@ def rolled(**given):
         ("cov", lambda: per_decision_is(WORLD, TWO_SETS, TWO_GAINS, cov=THREE_COVS)),
         ("K_behaviour", lambda: second_moment(WORLD, TWO_GAINS, THREE_GAINS, COV, 2)),
         ("cov", lambda: second_moment(WORLD, TWO_GAINS, GAIN, THREE_COVS, 2)),
+        (
+            "cov_behaviour",
+            lambda: tail_index(
+                WORLD, TWO_GAINS, GAIN, COV, 2, cov_behaviour=THREE_COVS
+            ),
+        ),
+        ("order", lambda: moment(WORLD, TWO_GAINS, GAIN, COV, 2, [1.0, 2.0, 3.0])),
+        ("order", lambda: moment(WORLD, GAIN, GAIN, THREE_COVS, 2, [1.0, 2.0])),
+        ("direction", lambda: breakdown(WORLD, TWO_GAINS, THREE_GAINS, COV, 2)),
+        ("cov", lambda: breakdown(WORLD, TWO_GAINS, GAIN, THREE_COVS, 2)),
+        ("order", lambda: breakdown(WORLD, TWO_GAINS, GAIN, COV, 2, order=[2, 3, 4])),
+        ("K_behaviour", lambda: critical_covariance(WORLD, TWO_GAINS, THREE_GAINS, 2)),
         ("D", lambda: lyapunov.forward(np.zeros((2, 1, 1)), np.ones((3, 1, 1)))),
         ("C", lambda: lyapunov.both([[0.0]], np.ones((2, 1, 1)), np.ones((3, 1, 1)))),
     ],

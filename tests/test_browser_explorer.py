@@ -12,6 +12,9 @@ PAGES = {
     "gain": "book/known_world.html",
     "method": "book/exact_gradient.html",
     "queries": "book/finite_horizon.html",
+    "hack": "book/gaussian_hack.html",
+    "surrogates": "book/gaussian_hack.html",
+    "weights": "book/importance_weights.html",
 }
 every_explorer = pytest.mark.parametrize("name", PAGES)
 

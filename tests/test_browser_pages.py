@@ -15,6 +15,8 @@ PAGES = [
         "known_world",
         "exact_gradient",
         "finite_horizon",
+        "gaussian_hack",
+        "importance_weights",
         "notation",
         "reproduced",
         "bibliography",

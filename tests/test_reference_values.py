@@ -7,7 +7,12 @@ import pytest
 from systems import FIRST_GAIN, close, random_world, stable_gain
 
 from lqrlib import exact, worlds
-from lqrlib.weights import second_moment
+from lqrlib.weights import (
+    breakdown,
+    critical_covariance,
+    second_moment,
+    tail_index,
+)
 
 MAIN = worlds.double_integrator()
 STARTS = 100
@@ -124,8 +129,11 @@ def towards_the_optimum(fraction):
 def test_weights_break_down_on_the_way_to_the_optimum_where_it_was_found(
     variance, fractions
 ):
+    way = exact.optimal_gain(MAIN) - FIRST_GAIN
     for horizon, printed in zip((1, 5, 10, 100), fractions, strict=True):
         border, half_digit = float(printed), 0.5 * 10.0 ** -len(printed.split(".")[1])
+        found = breakdown(MAIN, FIRST_GAIN, way, variance, horizon)
+        assert found == pytest.approx(border, abs=half_digit)
         before, after = (
             second_moment(
                 MAIN, towards_the_optimum(border + side), FIRST_GAIN, variance, horizon
@@ -140,13 +148,43 @@ def test_weights_break_down_on_the_way_to_the_optimum_where_it_was_found(
 def test_at_a_variance_of_one_hundred_weights_reach_beyond_the_optimum(horizon):
     there = towards_the_optimum(1.5)
     assert np.isfinite(second_moment(MAIN, there, FIRST_GAIN, 100.0, horizon))
+    way = exact.optimal_gain(MAIN) - FIRST_GAIN
+    assert breakdown(MAIN, FIRST_GAIN, way, 100.0, horizon) > 1.5
+
+
+def test_whatever_the_variance_weights_reach_no_farther_than_this():
+    way = exact.optimal_gain(MAIN) - FIRST_GAIN
+    found = breakdown(MAIN, FIRST_GAIN, way, 1e9, 60)
+    assert found == pytest.approx(2.656, abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("variance", "printed"),
+    [(0.01, "1.0009"), (1.0, "1.09"), (9.0, "1.66"), (100.0, "4.7")],
+)
+def test_tail_indices_of_weights_of_the_optimum_over_fifty_steps(variance, printed):
+    half_digit = 0.5 * 10.0 ** -len(printed.split(".")[1])
+    found = tail_index(MAIN, exact.optimal_gain(MAIN), FIRST_GAIN, variance, 50)
+    assert found == pytest.approx(float(printed), abs=half_digit)
+
+
+@pytest.mark.parametrize(
+    ("horizon", "printed"), [(10, 14.532), (30, 15.0088), (60, 15.0430), (100, 15.0436)]
+)
+def test_critical_covariances_of_the_optimum(horizon, printed):
+    best = exact.optimal_gain(MAIN)
+    found = critical_covariance(MAIN, best, FIRST_GAIN, horizon)
+    assert found == pytest.approx(printed, rel=1e-5)
 
 
 @pytest.mark.parametrize(("size", "deviation"), [(1.0, 3.88), (0.0, 0.90)])
 def test_the_critical_deviation_of_the_optimum_at_sixty_steps(size, deviation):
     lqr = dataclasses.replace(MAIN, X0=size * np.eye(2))
+    best = exact.optimal_gain(lqr)
+    found = np.sqrt(critical_covariance(lqr, best, FIRST_GAIN, 60))
+    assert found == pytest.approx(deviation, abs=0.005)
     below, above = (
-        second_moment(lqr, exact.optimal_gain(lqr), FIRST_GAIN, sigma**2, 60)
+        second_moment(lqr, best, FIRST_GAIN, sigma**2, 60)
         for sigma in (deviation - 0.005, deviation + 0.005)
     )
     assert below == np.inf

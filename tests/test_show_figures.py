@@ -58,6 +58,37 @@ def test_the_landscape_marks_the_optimum_and_only_plane_gains_are_drawn():
         show.landscape(worlds.laplacian(), (-1, 1), (-1, 1))
 
 
+def below_and_above(ax):
+    """Shares of the plane that are drawn as impossible, and as costs above J*."""
+    red, blue = show.EXPRESSIONS["hack"].colour, show.COLOURS["cost"]
+    found = {red: [], blue: []}
+    for filled in ax.collections:
+        faces = np.round(255 * np.atleast_2d(filled.get_facecolor())).astype(int)
+        for face, path in zip(faces, filled.get_paths(), strict=False):
+            name = "#" + "".join(f"{part:02x}" for part in face[:3])
+            if name in found and len(path.vertices):
+                found[name].append(path)
+    return [len(found[colour]) for colour in (red, blue)]
+
+
+def test_claims_below_the_optimum_are_drawn_as_impossible():
+    lqr = worlds.double_integrator()
+    plane = show.gain_plane(lqr, (-4, 0), (-5, 0), 21)
+    true = exact.cost(lqr, plane, 0.5)
+    least = exact.cost(lqr, exact.optimal_gain(lqr), 0.5)
+    maps = {"true": true, "half": np.full(true.shape, 0.5 * least)}
+    fig, axes = show.claims(lqr, plane, maps, optimum=float(least))
+    assert [ax.get_title(loc="left") for ax in axes] == ["true", "half"]
+    assert len(fig.axes) == 2
+    red, blue = zip(*map(below_and_above, axes), strict=True)
+    assert (red[0], blue[1]) == (0, 0)
+    assert red[1] > 0
+    assert blue[0] > 0
+    for ax in axes:
+        star = next(line for line in ax.lines if line.get_marker() == "*")
+        assert np.allclose(star.get_xydata()[0], exact.optimal_gain(lqr)[0])
+
+
 def test_the_gain_plane_has_the_first_entry_along_the_last_grid_axis():
     K = show.gain_plane(worlds.double_integrator(), (-1, 1), (-3, 3), points=5)
     assert K.shape == (5, 5, 1, 2)

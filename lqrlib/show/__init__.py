@@ -24,6 +24,8 @@ from lqrlib.show.query_study import QueryStudy, query_gradient, query_study
 from lqrlib.show.scene import Panel
 from lqrlib.show.still import Still
 from lqrlib.show.style import COLOURS, EXPRESSIONS, band, figure, set_band
+from lqrlib.show.surrogate_study import Surrogate, SurrogatePath, surrogate
+from lqrlib.show.surrogates import surrogate_explorer
 from lqrlib.show.weight_region import weight_explorer
 
 __all__ = [
@@ -38,6 +40,8 @@ __all__ = [
     "QueryStudy",
     "Slider",
     "Still",
+    "Surrogate",
+    "SurrogatePath",
     "band",
     "claims",
     "excess",
@@ -59,5 +63,7 @@ __all__ = [
     "query_study",
     "region",
     "set_band",
+    "surrogate",
+    "surrogate_explorer",
     "weight_explorer",
 ]

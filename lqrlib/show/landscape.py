@@ -109,13 +109,13 @@ def claims(
     K: Array,
     costs: Mapping[str, Array],
     *,
-    cov: ArrayLike = 0.0,
+    optimum: float,
     size: tuple[float, float] = (5.2, 3.4),
 ) -> tuple[Figure, list[Axes]]:
     """Draw costs that are claimed of gains side by side, against one optimum.
 
-    Blue where a cost lies above J*, with the levels of `landscape`; red where it lies
-    below the optimum, and cannot be true.
+    Blue where a cost lies above it, with the levels of `landscape`; red where it lies
+    below, and cannot be true.
 
     Parameters
     ----------
@@ -125,22 +125,16 @@ def claims(
         A `gain_plane`.
     costs : mapping of str to array, shape [points, points]
         Title of each panel, and what it claims.
-    cov : float or array, shape [m, m]
-        Covariance Σ of the policy whose cost is claimed.
+    optimum : float
+        The least cost of the same kind that there is.
     size : tuple of float
         Width and height in inches.
 
     Returns
     -------
     figure, list of axes
-
-    Raises
-    ------
-    ValueError
-        If cov has a wrong shape or entry.
     """
     best = exact.optimal_gain(lqr)
-    optimum = float(exact.cost(lqr, best, cov))
     plane = K[..., 0, 0], K[..., 0, 1]
     with mpl.rc_context(RC):
         fig = Figure(figsize=size, dpi=72, layout="constrained")

@@ -52,7 +52,7 @@ NEAR_THE_BORDER = {"cov": QUARTER_DECADES, "size": SIZES, "seed": MORE_SEEDS}
 FAR_AND_WIDE = NEAR_THE_BORDER | {"cov": HALF_DECADES}
 FAR_AND_LONG = NEAR_THE_BORDER | {"cov": DECADES}
 REMEDIES = {"name": TRIED, "cov": (1.0,), "size": (1000,), "seed": SEEDS}
-FEWER = REMEDIES | {"size": (100,)}  # of longer trajectories
+FEWER = REMEDIES | {"size": (300,)}  # of longer trajectories
 
 STUDIES = {
     "sanity": Study(hack.sanity, "double integrator", SANITY),
