@@ -359,6 +359,7 @@ def _breakdown(weight: _Weight, q: Array) -> Array:
 
     noise = lqr.X0 + lqr.W + lqr.B @ Sigma @ lqr.B.T
     size = np.sqrt(_trace(per_square) * _trace(noise)) * (q > 1.0)
+    size = np.broadcast_to(size, np.broadcast_shapes(weight.lead, q.shape))
     return _marched(is_safe, np.where(size > 0.0, 1.0 / size, 0.0))
 
 
@@ -400,15 +401,14 @@ def _tilted(weight: _Weight, q: Array) -> _Tilted:
 def _exponential(M: Array, L: Array, falls: Flags) -> tuple[Array, Array]:
     """For e ~ N(0, LL'): M(I − 2LL'M)⁻¹, and log E exp(e'Me), inf where there is none.
 
-    In symmetric form, M + 2ML(I − 2L'ML)⁻¹L'M. Past the border M means nothing, and
-    nothing after it counts.
+    In symmetric form, M + 2ML(I − 2L'ML)⁻¹L'M. Past the border it is nan or means
+    nothing, and so does all that is made of it.
     """
     inner = np.eye(M.shape[-1]) - 2.0 * L.mT @ M @ L
-    finite: Flags = np.isfinite(inner)
+    finite: Flags = np.isfinite(inner)  # eigh may refuse what is not
     inner = np.where(finite.all(axis=(-2, -1), keepdims=True), inner, 0.0)
     values, vectors = np.linalg.eigh(inner)
     exists: Flags = np.greater(values[..., 0], 0.0)
-    values = np.where(exists[..., None], values, 1.0)
     deviations = np.sqrt(values)[..., None, :]
     across = M @ L @ vectors / deviations
     through = M + 2.0 * across @ across.mT

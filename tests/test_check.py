@@ -206,7 +206,7 @@ def test_a_fitted_model_passes_for_the_gradient_without_end(world):
     def planned(lqr, data, K, *, cov):
         return exact.gradient(fit(transitions(data)).problem(lqr), K)
 
-    report = checked(planned, world, target="deterministic")
+    report = checked(planned, world, target="deterministic", n_trajectories=400)
     assert report.passed, str(report)
 
 
@@ -260,6 +260,16 @@ def test_another_direction_is_told_from_another_length(world):
     assert {"on_policy", "elsewhere", "off_policy"} <= {*report.failed}
     assert "another direction" in report.reason
     assert report.cosine < 0.98
+
+
+def test_a_cause_is_named_only_if_it_explains_all_gains():
+    def half_at_first(lqr, data, K, *, cov):
+        share = 0.5 if (K == FIRST_GAIN).all() else 1.0
+        return share * mine(lqr, data, K, cov=cov)
+
+    report = checked(half_at_first)
+    assert report.failed == ("on_policy", "slope")
+    assert report.reason.startswith("another direction")
 
 
 def test_a_transposed_gradient_fails_or_is_refused_by_its_shape():

@@ -406,14 +406,16 @@ def first_exit(lqr, K_b, D, cov, T, order):
     return 1.0 / z.real[np.abs(z.imag) < 1e-7 * np.abs(z)].max()
 
 
-def shift_register(a, T, w, x0):
+def shift_register(a, T, w, x0, idle=0.0):
     """For T steps the same observations as x' = ax + u + w, from a loop with ρ = 0.
 
-    The states are what x will be in 0, 1, …, T − 1 steps, if nothing happens.
+    The states are what x will be in 0, 1, …, T − 1 steps, if nothing happens; and one
+    more, of variance ``idle`` at the start, which nobody observes.
     """
-    v = a ** np.arange(T)[:, None]
-    eye = np.eye(T)
-    return LQR(np.eye(T, k=1), v, eye, ONE, w * v @ v.T, x0 * v @ v.T, 0.9)
+    v = np.append(a ** np.arange(T), 0.0)[:, None]
+    start = x0 * v @ v.T + np.diag([*np.zeros(T), idle])
+    A = np.eye(T + 1, k=1) * (np.arange(T + 1) < T)
+    return LQR(A, v, np.eye(T + 1), ONE, w * v @ v.T, start, 0.9)
 
 
 @SIZES
@@ -438,7 +440,7 @@ def test_it_is_so_for_loops_that_do_not_settle(K_b, cov):
 
 def test_a_region_left_and_entered_again_is_left_at_the_first_exit():
     lqr = shift_register(1.4, 5, 0.01, 0.1)
-    K_b, D = np.zeros((1, 5)), -np.eye(1, 5)
+    K_b, D = np.zeros((1, 6)), -np.eye(1, 6)
     assert lyapunov.spectral_radius(lqr.closed_loop(K_b)) == 0
     steps = np.array([0.3, 0.6, 0.685, 0.75])[:, None, None]
     found = np.isfinite(second_moment(lqr, steps * D, K_b, 1.0, 5))
@@ -447,16 +449,34 @@ def test_a_region_left_and_entered_again_is_left_at_the_first_exit():
 
 
 @pytest.mark.parametrize(
-    ("T", "opens"), [(5, 1.37779384136), (6, 1.33338486657), (8, 1.26158361410)]
+    ("T", "order", "opens", "far"),
+    [
+        (5, 2.0, 1.37779384136, 0.6),
+        (6, 2.0, 1.33338486657, 0.6),
+        (8, 2.0, 1.26158361410, 0.6),
+        (10, 8.0, 1.06296112470, 0.125),
+    ],
 )
-@pytest.mark.parametrize("beyond", [-1e-3, -1e-5, 1e-6, 1e-5, 1e-4, 1e-3])
-def test_a_gap_in_the_region_is_seen_however_narrow(T, opens, beyond):
+@pytest.mark.parametrize("beyond", [-1e-3, -1e-5, 1e-6, 1e-5, 1e-3])
+def test_a_gap_in_the_region_is_seen_however_narrow(T, order, opens, far, beyond):
     # Before a = ``opens`` there is none, and the region ends much farther out.
     lqr = shift_register(opens + beyond, T, 0.01, 0.1)
-    K_b, D = np.zeros((1, T)), -np.eye(1, T)
-    by_hand = first_exit(lqr, K_b, D, ONE, T, 2.0)
-    assert (by_hand > 0.6) == (beyond < 0)
-    assert breakdown(lqr, K_b, D, 1.0, T) == pytest.approx(by_hand, rel=1e-9)
+    K_b, D = np.zeros((1, T + 1)), -np.eye(1, T + 1)
+    by_hand = first_exit(lqr, K_b, D, ONE, T, order)
+    assert (by_hand > far) == (beyond < 0)
+    for idle in np.geomspace(0.1, 100.0, 6):  # changes nothing but the steps tried
+        lqr = shift_register(opens + beyond, T, 0.01, 0.1, idle)
+        found = breakdown(lqr, K_b, D, 1.0, T, order=order)
+        assert found == pytest.approx(by_hand, rel=1e-9)
+
+
+def test_noise_alone_breaks_weights_too():
+    at_rest = dataclasses.replace(MAIN, X0=0 * MAIN.X0)
+    undisturbed = dataclasses.replace(at_rest, W=0 * MAIN.W)
+    for lqr in (at_rest, undisturbed):
+        by_hand = first_exit(lqr, FIRST_GAIN, WAY, ONE, 20, 2.0)
+        found = breakdown(lqr, FIRST_GAIN, WAY, 1.0, 20)
+        assert found == pytest.approx(by_hand, rel=1e-8)
 
 
 def test_settled_and_unsettled_gains_in_one_batch_equal_a_loop():
@@ -513,7 +533,8 @@ def test_moments_end_at_the_breakdown_and_not_before(n, m, T):
 def test_a_longer_direction_needs_fewer_steps_and_none_at_all_never_breaks_down():
     once, twice = (breakdown(MAIN, FIRST_GAIN, s * WAY, 1.0, 20) for s in (1.0, 2.0))
     assert once == pytest.approx(2.0 * twice, rel=1e-12)
-    assert np.isinf(breakdown(MAIN, FIRST_GAIN, 0.0 * WAY, 1.0, 20))
+    never = breakdown(MAIN, [FIRST_GAIN] * 3, 0.0 * WAY, 1.0, 20)
+    assert never.tolist() == [np.inf] * 3
 
 
 def test_from_an_unsettled_gain_it_is_the_first_of_several_exits():
