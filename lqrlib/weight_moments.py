@@ -67,9 +67,9 @@ def log_moment(
     Ω = W + BΣB'. Backwards from M = Γ: M ← Γ + F'M(I − 2ΩM)⁻¹F, each time with
     −½ log det(I − 2ΩM), and X₀ in the place of Ω at the end.
 
-    With another Σ_b, put C = qΣ_b − (q−1)Σ, without C ≻ 0 there is no moment, and
-    Γ = ½q(q−1) Δ'C⁻¹Δ, F = A + B(K_b + qΣ_bC⁻¹Δ), Ω = W + BΣ_bC⁻¹ΣB'; each step has
-    ½((1−q) log det Σ + q log det Σ_b − log det C) of its own.
+    With another Σ_b, C = qΣ_b − (q−1)Σ has to be ≻ 0. Then Γ = ½q(q−1) Δ'C⁻¹Δ,
+    F = A + B(K_b + qΣ_bC⁻¹Δ) and Ω = W + BΣ_bC⁻¹ΣB', and each of the T steps adds
+    ½((1−q) log det Σ + q log det Σ_b − log det C).
 
     Parameters
     ----------
