@@ -91,7 +91,7 @@ def log_moment(
     -------
     array, shape [...]
         0 in order 1, at most 0 in orders below it. inf also where the recursion leaves
-        the floats, as for gains of the size 10¹⁰.
+        the floats, as for gains of the size 10⁸.
 
     Raises
     ------
