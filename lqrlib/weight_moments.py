@@ -2,7 +2,7 @@
 
 The weight of T steps is w = Π_t π(u_t|x_t) / π_b(u_t|x_t), for u ~ N(Kx, Σ) and data of
 N(K_b x, Σ_b). A moment E_b[w^q] is a risk-sensitive linear-quadratic cost: chapter
-*Importance weights*. x₀ and w must be Gaussian, as they are here.
+*Importance weights*. x₀ and the world's noise must be Gaussian, as they are here.
 """
 
 from collections.abc import Callable
@@ -180,7 +180,8 @@ def second_moment(
     Returns
     -------
     array, shape [...]
-        At least 1; 1 only where the two policies agree. inf past the breakdown.
+        At least 1; 1 only where the two policies agree on the states that occur. inf
+        past the breakdown.
 
     Raises
     ------
