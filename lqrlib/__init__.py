@@ -10,6 +10,7 @@ The world is linear, the cost quadratic, the policy u = Kx. Floors, from below:
 - `lqrlib.rollout`: trajectories and transitions;
 - `lqrlib.weights`, `lqrlib.weight_moments`: importance weights, sampled and exact;
 - `lqrlib.model`, `lqrlib.critic`: the fitted model, the fitted action value;
+- `lqrlib.ladder`: mean and variance of each gradient estimate, exactly;
 - `lqrlib.gradients`: the sampled expressions, of which `lqrlib.importance` holds those
   with weights, and `lqrlib.remedies` what else is said to help them;
 - `lqrlib.descent`: steps along any of them;
@@ -29,6 +30,7 @@ from lqrlib import (
     gradients,
     history,
     importance,
+    ladder,
     lyapunov,
     mbpo,
     model,
@@ -78,6 +80,7 @@ __all__ = [
     "gradients",
     "history",
     "importance",
+    "ladder",
     "lyapunov",
     "mbpo",
     "model",

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lqrlib import _validate
+from lqrlib import _validate, exact
 from lqrlib._validate import Array, Flags
 from lqrlib.problem import LQR
 from lqrlib.rollout import Trajectories, Transitions, transitions, usable
@@ -231,6 +231,72 @@ def linearised(lqr: LQR, data: Trajectories, K: ArrayLike) -> tuple[Critic, Arra
     inverse = np.where(finite, np.linalg.pinv(np.where(finite, total, 0.0)), np.nan)
     moved = N * left @ inverse.mT
     return critic, _symmetric(moved[..., : len(i)], lqr.n + lqr.m)
+
+
+def exact_critic(lqr: LQR, K: ArrayLike, cov: ArrayLike | None = 0.0) -> Critic:
+    """The true action value of N(Kx, Σ), as a critic.
+
+    Its constant is γ (tr(PW) + tr(Θ_uu Σ)) / (1 − γ); Θ does not depend on Σ.
+
+    Parameters
+    ----------
+    lqr : LQR
+    K : array, shape [..., m, n]
+    cov : float or array, shape [..., m, m]
+        Covariance Σ of the policy; 0 for u = Kx.
+
+    Returns
+    -------
+    Critic
+        Of full rank and condition 1; Θ is nan for an unstable gain. At γ = 1 without a
+        constant, which `lstdq` does not fit there either.
+
+    Raises
+    ------
+    ValueError
+        If K or cov has a wrong shape or entry.
+    """
+    gain, Sigma = lqr.gain(K), _validate.covariance("cov", cov, lqr.m)
+    _validate.leading("cov", Sigma, 2, gain.shape[:-2])
+    Theta = exact.q_matrix(lqr, gain)
+    P, curvature = exact.value_matrix(lqr, gain), Theta[..., lqr.n :, lqr.n :]
+    noise = (P * lqr.W).sum(axis=(-2, -1)) + (curvature * Sigma).sum(axis=(-2, -1))
+    known = 0.0 if lqr.gamma == 1.0 else lqr.gamma / (1.0 - lqr.gamma)
+    lead = noise.shape
+    return Critic(
+        np.broadcast_to(Theta, (*lead, *Theta.shape[-2:])),
+        np.asarray(known * noise),
+        np.full(lead, feature_count(lqr)),
+        np.ones(lead),
+    )
+
+
+def of_gaussian(lqr: LQR, critic: Critic, cov: ArrayLike) -> Critic:
+    """The action value of N(Kx, Σ) from that of u = Kx: a larger constant.
+
+    Parameters
+    ----------
+    lqr : LQR
+    critic : Critic
+        Of the deterministic policy, as from `lstdq`.
+    cov : float or array, shape [..., m, m]
+
+    Returns
+    -------
+    Critic
+        With γ/(1 − γ) tr(Θ_uu Σ) more; the same critic at γ = 1, which has none.
+
+    Raises
+    ------
+    ValueError
+        If cov has a wrong shape or entry.
+    """
+    Sigma = _validate.covariance("cov", cov, lqr.m)
+    _validate.leading("cov", Sigma, 2, critic.const.shape)
+    if lqr.gamma == 1.0:
+        return critic
+    noise = (critic.Theta[..., lqr.n :, lqr.n :] * Sigma).sum(axis=(-2, -1))
+    return critic._replace(const=critic.const + lqr.gamma / (1.0 - lqr.gamma) * noise)
 
 
 def required(lqr: LQR, critic: Critic) -> Critic:

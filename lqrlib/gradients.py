@@ -24,11 +24,12 @@ from lqrlib.importance import (
     trajectory_is,
 )
 from lqrlib.problem import LQR
-from lqrlib.remedies import doubly_robust_is, per_step_is, ppo_is
+from lqrlib.remedies import actor_critic_is, doubly_robust_is, per_step_is, ppo_is
 from lqrlib.rollout import Trajectories
 
 __all__ = [
     "GradientEstimate",
+    "actor_critic_is",
     "clipped_is",
     "doubly_robust_is",
     "dpg",

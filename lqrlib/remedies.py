@@ -5,7 +5,8 @@ All of them move N(Kx, Σ) by its score on data of other policies. With ρ_t the
 G_t = Σ_{s≥t} γ^(s−t) c_s the cost that the *data* paid after step t:
 
 - one ratio a step instead of their product: `per_step_is`, and clipped, `ppo_is`;
-- products of ratios, around a critic's forecast: `doubly_robust_is`.
+- products of ratios, around a critic's forecast: `doubly_robust_is`;
+- products of ratios, times a critic's word on each step: `actor_critic_is`.
 """
 
 import numpy as np
@@ -24,7 +25,7 @@ from lqrlib._weighted import (
     to_go,
     weighted,
 )
-from lqrlib.critic import Critic, lstdq, required
+from lqrlib.critic import Critic, lstdq, of_gaussian, required
 from lqrlib.estimate import GradientEstimate, mean_and_error
 from lqrlib.policy import GaussianPolicy
 from lqrlib.problem import LQR
@@ -209,6 +210,83 @@ def doubly_robust_is(
     return mean_estimate(
         score_terms(part, policy.K, policy.cov, credit) + forecast, log_w
     )
+
+
+SIGNALS = ("TD error", "advantage", "expectation")
+
+
+@overflow_is_data
+def actor_critic_is(
+    lqr: LQR,
+    data: Trajectories,
+    K: ArrayLike,
+    *,
+    cov: ArrayLike,
+    critic: Critic | None = None,
+    signal: str = "TD error",
+) -> GradientEstimate:
+    """Mean over trajectories of Σ_t γᵗ w_t δ_t ∇_K log π(u_t|x_t): actor and critic.
+
+    Parameters
+    ----------
+    lqr : LQR
+        Gives γ and the sizes.
+    data : Trajectories
+        Made by a Gaussian policy.
+    K : array, shape [..., m, n]
+    cov : float or array, shape [..., m, m]
+        Covariance Σ ≻ 0 of the policy N(Kx, Σ).
+    critic : Critic, optional
+        Of N(Kx, Σ), as `lqrlib.critic.exact_critic` with this covariance; taken as
+        known. By default LSTDQ on the same data.
+    signal : str
+        What a step is paid. With Q(x, u) of the critic and V(x) = E[Q(x, u)] over
+        u ~ N(Kx, Σ): ``"TD error"``, δ_t = c_t + γ V(x_{t+1}) − V(x_t);
+        ``"advantage"``, δ_t = Q(x_t, u_t) − V(x_t); ``"expectation"``, the mean of
+        the latter over actions, which makes the estimate that of
+        Σ_t γᵗ w_{t−1} 2 (Θ_uu K + Θ_ux) x_t x_t'.
+
+    Returns
+    -------
+    GradientEstimate
+        With a true critic its mean is 2 E_K times the discounted moment of the first T
+        states of N(Kx, Σ): the gradient without end, but for states beyond T. The error
+        does not count that of the critic.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape or entry, the data's policy no density, the
+        data do not determine Θ, or there is no such signal.
+
+    Notes
+    -----
+    Degris, White & Sutton (2012), "Off-policy actor-critic", with the weight of all
+    steps up to t in the place of the last one's; Ciosek & Whiteson (2018), "Expected
+    policy gradients", for the third.
+    """
+    if not isinstance(signal, str) or signal not in SIGNALS:
+        raise _validate.error("signal", f"one of {SIGNALS}", repr(signal))
+    policy, part, log_w = weighted(lqr, data, K, cov)
+    if critic is None:
+        found = required(lqr, lstdq(lqr, transitions(data), policy.K))
+        critic = of_gaussian(lqr, found, policy.cov)
+    discount = discounts(lqr, data)[:, None]
+    if signal == "expectation":
+        before = np.concatenate([np.ones_like(part.w[..., :1, :]), part.w], axis=-2)
+        credit = discount * before[..., :-1, :]
+        moments = np.einsum("...ti,...tki,...tli->...kli", credit, part.x, part.x)
+        E = critic.gain_error(policy.K)
+        return mean_estimate(2.0 * np.einsum("...mk,...kli->...mli", E, moments), log_w)
+    value = _value(critic, policy, part)
+    if signal == "advantage":
+        paid = _action_value(critic, part) - value
+    else:
+        last = part._replace(x=np.moveaxis(data.x[..., -1:, :], -3, -1))
+        ahead = np.concatenate([value, _value(critic, policy, last)], axis=-2)
+        paid = data.cost.mT + lqr.gamma * ahead[..., 1:, :] - value
+    credit = discount * part.w * paid
+    return mean_estimate(step_terms(part, policy.K, policy.cov, credit), log_w)
 
 
 def _advantage(lqr: LQR, data: Trajectories, part: Weighted, baseline: bool) -> Array:

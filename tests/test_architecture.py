@@ -12,11 +12,11 @@ import lqrlib
 PACKAGE = Path(lqrlib.__file__).parent
 FLOORS = [
     {"_validate"},
-    {"_steps"},
+    {"_steps", "_forms"},
     {"problem", "lyapunov", "history"},
     {"worlds", "exact", "policy", "finite_horizon"},
     {"rates", "rollout", "weight_moments", "estimate"},
-    {"weights", "model", "critic", "_queries"},
+    {"weights", "model", "critic", "_queries", "ladder"},
     {"_weighted"},
     {"importance", "remedies"},
     {"gradients"},

@@ -1,5 +1,6 @@
 """The build itself, on small books: what must fail fails, also on the second try."""
 
+import json
 import os
 import re
 import shutil
@@ -165,6 +166,19 @@ def test_a_changed_style_sheet_alone_reaches_the_book(book):
     assert "Executing notebook" not in run.stderr + run.stdout
     copy = book.folder / "_build/html/_static/book.css"
     assert copy.read_text().endswith("/* changed */\n")
+
+
+def test_what_a_cell_prints_in_two_flushes_is_one_line(book):
+    code = "print('two', end='  ', flush=True)\nprint('flushes\\n')\nprint('end')"
+    book.write("index", code=code)
+    assert book.build().returncode == 0
+    page = (book.folder / "_build/html/book/index.html").read_text()
+    assert "two  flushes\n\nend\n" in re.sub("<[^>]*>", "", page)
+    (cells,) = (book.folder / "_build").rglob("index.ipynb")
+    printed = json.loads(cells.read_text())["cells"][-1]["outputs"]
+    assert len(printed) > 1
+    chunks = ["".join(chunk["text"]) for chunk in printed]
+    assert "".join(chunks) == "two  flushes\n\nend\n"
 
 
 def test_a_plain_build_without_flags_succeeds_too(book):

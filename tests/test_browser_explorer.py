@@ -15,6 +15,7 @@ PAGES = {
     "hack": "book/gaussian_hack.html",
     "surrogates": "book/gaussian_hack.html",
     "weights": "book/importance_weights.html",
+    "ladder": "book/deterministic_gradient.html",
 }
 every_explorer = pytest.mark.parametrize("name", PAGES)
 

@@ -17,6 +17,8 @@ PAGES = [
         "finite_horizon",
         "gaussian_hack",
         "importance_weights",
+        "deterministic_gradient",
+        "wrong_on_purpose",
         "notation",
         "reproduced",
         "bibliography",

@@ -58,6 +58,23 @@ def test_the_landscape_marks_the_optimum_and_only_plane_gains_are_drawn():
         show.landscape(worlds.laplacian(), (-1, 1), (-1, 1))
 
 
+@pytest.mark.parametrize(
+    ("xlim", "ylim"),
+    [((-3, 0.5), (-3.8, 0.3)), ((-6, 1.5), (-7, 1.2)), ((-5, 1), (-6, 0.8))],
+)
+def test_the_names_of_levels_and_borders_lie_in_view_and_apart(xlim, ylim):
+    fig, ax = show.landscape(worlds.double_integrator(), xlim, ylim, size=(5.2, 4.2))
+    names = [text for text in ax.texts if "K" not in text.get_text()]
+    assert {"ρ = 1", "J = ∞", "10 %", "100 %", "1000 %"} == {
+        n.get_text() for n in names
+    }
+    fig.canvas.draw()
+    at = ax.transData.transform([name.get_position() for name in names])
+    assert ((at > ax.bbox.min + 10) & (at < ax.bbox.max - 10)).all()
+    away = np.linalg.norm(at[:, None] - at, axis=-1)[np.triu_indices(len(at), 1)]
+    assert away.min() > 25  # 0.35 in at 72 dpi: two names of 9 points, side by side
+
+
 def below_and_above(ax):
     """Shares of the plane that are drawn as impossible, and as costs above J*."""
     red, blue = show.EXPRESSIONS["hack"].colour, show.COLOURS["cost"]

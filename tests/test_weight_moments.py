@@ -509,7 +509,7 @@ def test_a_longer_horizon_never_breaks_down_later():
 
 @pytest.mark.parametrize("cov", [1e-20, 0.01, 1.0, 100.0, 1e15])
 @pytest.mark.parametrize("order", [1.5, 2.0, 4.0])
-def test_one_step_breaks_down_on_an_ellipsoid(cov, order):
+def test_one_step_breaks_down_where_the_largest_eigenvalue_says(cov, order):
     lqr, K_b, _ = system(3, 2)
     D = np.random.default_rng(0).standard_normal((6, 2, 3))
     spread = np.linalg.eigvalsh(D @ lqr.X0 @ D.mT)[:, -1]

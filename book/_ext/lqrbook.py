@@ -3,6 +3,7 @@
 - Cells see this checkout's `lqrlib`, with explorers in their built-page form.
 - The execution cache is keyed by the source of `lqrlib` and the pins, so that editing
   the library runs the cells again.
+- What a cell prints is shown as printed, however the kernel cut it up on the way.
 - Pages need no network: MathJax is served from the book, remote scripts are dropped.
 - `LQRBOOK_CHAPTER=book/x.md` executes that chapter alone (`make chapter F=…`).
 """
@@ -13,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import files
 from pathlib import Path
 
+from myst_nb.core import render
+from nbformat import NotebookNode
 from pybtex.database import Entry
 from pybtex.plugin import register_plugin
 from pybtex.style.formatting.unsrt import Style as Unsorted
@@ -32,6 +35,9 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("env-get-outdated", read_all_if_any)
     app.connect("html-page-context", drop_remote_scripts, priority=900)
     app.connect("build-finished", forget_a_failed_build)
+    # No event lies between running a page and rendering it. MyST-NB's own function
+    # strips each chunk and ends it with a newline: a flush in mid-line breaks the line.
+    render.coalesce_streams = join_streams
     register_plugin("pybtex.style.formatting", "author_year_list", AuthorYearList)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -62,6 +68,25 @@ def key_the_cache(app: Sphinx, config: Config) -> None:
             digest.update(source.read_bytes())
     cache = Path(app.outdir).parent / ".jupyter_cache" / digest.hexdigest()[:16]
     config.nb_execution_cache_path = str(cache)
+
+
+def join_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Join the chunks of each stream where its first one came, and leave the rest.
+
+    For `nb_merge_streams`. Where a kernel cuts a stream depends on its timing. The
+    chunks that are given stay as they are: they go into the page's notebook, too.
+    """
+    joined: list[NotebookNode] = []
+    streams: dict[str, NotebookNode] = {}
+    for output in outputs:
+        if output.output_type != "stream":
+            joined.append(output)
+        elif output.name in streams:
+            streams[output.name].text += output.text
+        else:
+            streams[output.name] = output.copy()
+            joined.append(streams[output.name])
+    return joined
 
 
 def serve_mathjax(app: Sphinx, config: Config) -> None:

@@ -9,6 +9,8 @@ from lqrlib.show.explorer import Explorer
 from lqrlib.show.hack import hack_explorer
 from lqrlib.show.hack_study import HackSettings, HackStudy, hack_path, hack_study
 from lqrlib.show.known_world import forecast, gain_explorer
+from lqrlib.show.ladder import ladder_explorer
+from lqrlib.show.ladder_study import LadderStudy, ladder_study
 from lqrlib.show.landscape import claims, gain_plane, landscape
 from lqrlib.show.puzzle import (
     REGIONS,
@@ -36,6 +38,7 @@ __all__ = [
     "Explorer",
     "HackSettings",
     "HackStudy",
+    "LadderStudy",
     "Panel",
     "QueryStudy",
     "Slider",
@@ -52,6 +55,8 @@ __all__ = [
     "hack_explorer",
     "hack_path",
     "hack_study",
+    "ladder_explorer",
+    "ladder_study",
     "landscape",
     "learning_curve",
     "learning_figure",

@@ -17,13 +17,13 @@ from lqrlib.show.explorer import Explorer
 from lqrlib.show.geometry import Movable
 from lqrlib.show.hack_study import DATA, HackStudy
 from lqrlib.show.landscape import landscape
+from lqrlib.show.outlines import rays, room
 from lqrlib.show.puzzle import quartiles
 from lqrlib.show.scene import Panel
 from lqrlib.show.style import COLOURS, EXPRESSIONS, band, figure, set_band
 
 _SHOWN = 5  # paths; the first one is the thick one
-_ANGLES = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-_RAYS = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=-1)
+_RAYS = rays(48)
 _LOW, _HIGH = 6e-4, 10.0
 _NOTHING = 1e-9  # not 0: a polygon whose ends coincide has a point less
 _RED = EXPRESSIONS["hack"].colour
@@ -176,13 +176,10 @@ def _reach(lqr: LQR, first: Array, study: HackStudy, ax: Axes) -> Array:
 
     No farther than an artist may be out of view; nowhere for deterministic data.
     """
-    view = np.array([ax.get_xlim(), ax.get_ylim()])
-    low, high = view.T + np.outer([-1, 1], view[:, 1] - view[:, 0])
-    with np.errstate(divide="ignore"):
-        room = np.maximum((low - first) / _RAYS, (high - first) / _RAYS).min(axis=-1)
+    farthest = room(first, _RAYS, ax.get_xlim(), ax.get_ylim())
     covs = np.reshape(study.covs, (-1, 1, 1, 1))
     T, ways = study.settings.horizon, _RAYS[:, None, :]
-    reach = np.minimum(weights.breakdown(lqr, first, ways, covs, T), room)
+    reach = np.minimum(weights.breakdown(lqr, first, ways, covs, T), farthest)
     return np.stack([reach, np.full(reach.shape, _NOTHING)])
 
 

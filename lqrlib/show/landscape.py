@@ -1,6 +1,6 @@
 """The cost of a world over the plane of its gains, when a gain has two entries."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -20,6 +20,8 @@ _LEVELS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 # Shares of J* that a claimed cost lies below it, where no cost can lie.
 _IMPOSSIBLE = (-1.0, -0.7, -0.4, -0.1, 0.0)
 _NAMED = {0.1: "10 %", 1.0: "100 %", 10.0: "1000 %"}
+_HALF_NAME = 20.0  # pixels, along its line
+_BENT = 4.0  # how many pixels away from a name one pixel of a bend is worth
 
 
 def gain_plane(
@@ -96,11 +98,12 @@ def landscape(
     lines = ax.contour(
         *plane, excess, levels=_LEVELS, colors=COLOURS["cost"], linewidths=0.8
     )
-    ax.clabel(lines, list(_NAMED), fmt=_NAMED, fontsize=9, colors="black")
-    _border(ax, plane, radius, 1.0, "ρ = 1", linestyles="--")
-    _border(ax, plane, radius, 1 / np.sqrt(lqr.gamma), "J = ∞")
+    lines.clabel([*_NAMED], fmt=_NAMED, fontsize=9, colors="black")
     ax.plot(*best[0], marker="*", markersize=11, ls="", color=COLOURS["optimum"])
     ax.annotate("K*", best[0], (6, 5), textcoords="offset points")
+    taken = np.array([*lines.labelXYs, *ax.transData.transform(best)])
+    taken = _border(ax, plane, radius, (1.0, "ρ = 1", "--"), taken)
+    _border(ax, plane, radius, (1 / np.sqrt(lqr.gamma), "J = ∞", "-"), taken)
     return fig, ax
 
 
@@ -169,14 +172,49 @@ def _border(
     ax: Axes,
     plane: tuple[Array, Array],
     radius: Array,
-    at: float,
-    name: str,
-    **look: Any,
-) -> None:
-    line = ax.contour(
-        *plane, radius, [at], colors=COLOURS["border"], linewidths=1.6, **look
+    look: tuple[float, str, str],
+    taken: Array,
+) -> Array:
+    """Draw and name a border; names of other lines, and then its own, in pixels.
+
+    Matplotlib keeps names apart that belong to one set of lines, and no others.
+    """
+    level, name, style = look
+    line: Any = ax.contour(
+        *plane,
+        radius,
+        [level],
+        colors=COLOURS["border"],
+        linewidths=1.6,
+        linestyles=style,
     )
-    ax.clabel(line, fmt={at: name}, fontsize=9, colors="black")
+    spot = _spot(
+        ax, [ax.transData.transform(piece) for piece in line.allsegs[0]], taken
+    )
+    at = ax.transData.inverted().transform(spot)
+    line.clabel(fmt={level: name}, manual=at, fontsize=9, colors="black")
+    return np.concatenate([taken, spot])
+
+
+def _spot(ax: Axes, line: Sequence[Array], taken: Array) -> Array:
+    """Where it is straight, far from names and the edge: pixels, [1, 2] or [0, 2]."""
+    found = [_straight(piece) for piece in line]
+    points = np.concatenate([np.empty((0, 2)), *(point for point, _ in found)])
+    bend = np.concatenate([[], *(bend for _, bend in found)])
+    away = np.linalg.norm(points[:, None] - taken, axis=-1).min(axis=-1)
+    inside = np.minimum(points - ax.bbox.min, ax.bbox.max - points).min(axis=-1)
+    room = np.minimum(away, 2 * inside) - _BENT * bend
+    best = np.argsort(-room)[:1]
+    return points[best[room[best] > 0]]
+
+
+def _straight(line: Array) -> tuple[Array, Array]:
+    """Where a name fits on a line, [N, 2], and how much the line bends under it."""
+    along = np.append(0.0, np.linalg.norm(np.diff(line, axis=0), axis=-1).cumsum())
+    fits = (along >= _HALF_NAME) & (along <= along[-1] - _HALF_NAME)
+    name = along[fits] + _HALF_NAME * np.array([[-1.0], [1.0]])  # its two ends
+    span = [np.subtract(*np.interp(name, along, part)) for part in line.T]
+    return line[fits], 2 * _HALF_NAME - np.hypot(*span)
 
 
 def _rgb(colour: str) -> tuple[float, ...]:

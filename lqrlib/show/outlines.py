@@ -1,4 +1,4 @@
-"""Levels of a function on a grid, as a polygon and a curve that can move.
+"""Levels of a function on a grid, and rays, as outlines that can move.
 
 What moves on a page keeps its number of points. A region has any number of parts, some
 with holes: here they hang on strings of no width from a corner of the grid, and points
@@ -80,6 +80,46 @@ def lines(
     dot = np.array([[0.0, 0.0], [_APART, _APART], [np.nan, np.nan]])
     rest = np.full((size - 3 - len(points), 2), np.nan)
     return _corner(x, y) + np.concatenate([dot, points, rest]) * _lengths(x, y)
+
+
+def rays(count: int) -> Array:
+    """Unit vectors all around.
+
+    Parameters
+    ----------
+    count : int
+
+    Returns
+    -------
+    array, shape [count, 2]
+        The first one points to the right.
+    """
+    angles = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+
+
+def room(
+    first: Array, rays: Array, xlim: tuple[float, float], ylim: tuple[float, float]
+) -> Array:
+    """How far rays lead before they are as far out of view as an artist may be.
+
+    Parameters
+    ----------
+    first : array, shape [1, 2]
+        Where they start, in view.
+    rays : array, shape [N, 2]
+    xlim, ylim : tuple of two floats
+        Of the view; an artist may be one more view away from it.
+
+    Returns
+    -------
+    array, shape [N]
+        In lengths of each ray.
+    """
+    view = np.array([xlim, ylim])
+    low, high = view.T + np.outer([-1, 1], view[:, 1] - view[:, 0])
+    with np.errstate(divide="ignore"):
+        return np.maximum((low - first) / rays, (high - first) / rays).min(axis=-1)
 
 
 def simplified(curve: Array, tolerance: float) -> Array:

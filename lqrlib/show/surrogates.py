@@ -19,7 +19,7 @@ from lqrlib.show.controls import Choice, Slider
 from lqrlib.show.explorer import Explorer
 from lqrlib.show.geometry import Movable
 from lqrlib.show.landscape import gain_plane
-from lqrlib.show.outlines import lines, region
+from lqrlib.show.outlines import lines, rays, region, room
 from lqrlib.show.scene import Panel
 from lqrlib.show.style import COLOURS, EXPRESSIONS, band, figure, set_band
 from lqrlib.show.surrogate_study import (
@@ -46,8 +46,7 @@ _END, _BLUNT = 0.99, 0.006
 _UPDATES = 60
 _LOW, _HIGH = 0.03, 30.0  # of the costs on the way, over the optimal one
 _TICKS = 0.03, 0.1, 0.3, 1, 3, 10, 30
-_ANGLES = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-_RAYS = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=-1)
+_RAYS = rays(48)
 _NOTHING = 1e-9  # not 0: a polygon whose ends coincide has a point less
 _RED, _BLUE = EXPRESSIONS["hack"].colour, COLOURS["cost"]
 _SIZE = (4.7, 4.7)
@@ -354,16 +353,13 @@ def _reaching(
 ) -> Callable[[str, float], Array]:
     """How far along each ray weights have a second moment, in view or just beyond."""
     grid, nowhere = tuple(map(float, covs)), np.full(len(_RAYS), _NOTHING)
-    low, high = np.transpose(_VIEW)
-    low, high = low - (high - low), high + (high - low)
-    with np.errstate(divide="ignore"):
-        room = np.maximum((low - first) / _RAYS, (high - first) / _RAYS).min(axis=-1)
+    farthest = room(first, _RAYS, *_VIEW)
 
     @functools.cache
     def reaches(covs: tuple[float, ...]) -> Array:
         each = np.reshape(covs, (-1, 1, 1, 1))
         ends = weights.breakdown(lqr, first, _RAYS[:, None, :], each, HORIZON)
-        return np.minimum(ends, room)
+        return np.minimum(ends, farthest)
 
     def reach(which: str, cov: float) -> Array:
         if which not in importance.WEIGHTINGS:

@@ -4,7 +4,6 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
@@ -17,12 +16,13 @@ from lqrlib.problem import LQR
 from lqrlib.show.controls import Slider
 from lqrlib.show.explorer import Explorer
 from lqrlib.show.landscape import landscape
+from lqrlib.show.outlines import rays, room
 from lqrlib.show.scene import Panel
 from lqrlib.show.style import COLOURS, EXPRESSIONS, band, figure, set_band
 
 _COVS = (0.01, 0.022, 0.046, 0.1, 0.22, 0.46, 1, 2.2, 4.6, 10, 22, 46, 100)
 _HORIZONS = (1, 2, 5, 10, 20, 50, 100)
-_TURNS = np.linspace(0, 2 * np.pi, 72, endpoint=False)
+_TURNS = rays(72)
 # Shares of the way up to its end, denser at both: there the curve is steep.
 _APPROACH = np.sin(np.linspace(0, np.pi / 2, 65)) ** 2
 _ERROR = 0.1  # of the mean of the weights, which is 1
@@ -71,13 +71,13 @@ def weight_explorer(lqr: LQR, K0: ArrayLike) -> Explorer:
     if np.allclose(first, best):
         raise _validate.error("K0", "a gain other than the optimal one", K0)
     plane, region, edge = _plane(lqr, first, best)
-    rays = _around(best - first)
-    room = _room(rays, first, plane.axes[0])
+    (ax,), ways = plane.axes, _around(best - first)
+    farthest = room(first, ways, ax.get_xlim(), ax.get_ylim())
     numbers, wall, curve, foot = _numbers()
 
     @functools.cache  # a reader comes back to a state more often than not
     def answer(cov: float, T: int) -> _Answer:
-        return _answer(lqr, first, rays, cov, T)
+        return _answer(lqr, first, ways, cov, T)
 
     @functools.cache
     def tail_indices(covs: tuple[float, ...], T: int) -> Array:
@@ -90,8 +90,8 @@ def weight_explorer(lqr: LQR, K0: ArrayLike) -> Explorer:
         end = float(reach[0])
         covs = _COVS if cov in _COVS else (cov,)  # all together cost as much as one
         alpha = float(tail_indices(covs, T)[covs.index(cov)])
-        region.set_xy(first + np.minimum(reach, room)[:, None] * rays)
-        edge.set_data(*(first + end * rays[:1] if end <= 1 else _GONE).T)
+        region.set_xy(first + np.minimum(reach, farthest)[:, None] * ways)
+        edge.set_data(*(first + end * ways[:1] if end <= 1 else _GONE).T)
         curve.set_data(shares[:-1], needed[:-1])
         set_band(wall, [end, np.inf], [0, 0], [np.inf, np.inf])
         foot.set_data([end if end <= 1 else -np.inf], [_FEWEST])
@@ -122,10 +122,10 @@ def weight_explorer(lqr: LQR, K0: ArrayLike) -> Explorer:
     )
 
 
-def _answer(lqr: LQR, first: Array, rays: Array, cov: float, T: int) -> _Answer:
-    reach = weights.breakdown(lqr, first, rays[:, None, :], cov, T)
+def _answer(lqr: LQR, first: Array, ways: Array, cov: float, T: int) -> _Answer:
+    reach = weights.breakdown(lqr, first, ways[:, None, :], cov, T)
     shares = min(float(reach[0]), 1.0) * np.append(_APPROACH, 0.5)
-    K = first + shares[:, None, None] * rays[0]
+    K = first + shares[:, None, None] * ways[0]
     with np.errstate(over="ignore"):
         needed = np.expm1(weights.log_moment(lqr, K, first, cov, T)) / _ERROR**2
     if reach[0] <= 1:
@@ -152,16 +152,8 @@ def _plane(lqr: LQR, first: Array, best: Array) -> tuple[Figure, Polygon, Line2D
 
 def _around(way: Array) -> Array:
     """The way turned all around, itself first, shape [turns, 2]."""
-    (across,) = np.stack([-way[:, 1], way[:, 0]], axis=-1)
-    return np.outer(np.cos(_TURNS), way) + np.outer(np.sin(_TURNS), across)
-
-
-def _room(rays: Array, first: Array, ax: Axes) -> Array:
-    """How far each ray leads before it is as far out of view as an artist may be."""
-    view = np.array([ax.get_xlim(), ax.get_ylim()])
-    low, high = view.T + np.outer([-1, 1], view[:, 1] - view[:, 0])
-    with np.errstate(divide="ignore"):
-        return np.maximum((low - first) / rays, (high - first) / rays).min(axis=-1)
+    across = way[:, ::-1] * [-1, 1]
+    return _TURNS @ np.concatenate([way, across])
 
 
 def _numbers() -> tuple[Figure, Polygon, Line2D, Line2D]:

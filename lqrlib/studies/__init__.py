@@ -5,6 +5,7 @@ take are run once by ``make record`` and stored with their seeds and versions. A
 recomputes a part of what it shows, and compares.
 """
 
+from lqrlib.studies.arrivals import EXPRESSIONS, arrival, passes, policy_iteration
 from lqrlib.studies.hack import MODES, STEPS, WEIGHTS, law, sanity, step_rule
 from lqrlib.studies.record import STUDIES, Record, Study, load, run, store
 from lqrlib.studies.remedies import OTHERS, REMEDIES, remedy
@@ -12,6 +13,7 @@ from lqrlib.studies.runs import batch, collecting, frozen
 from lqrlib.studies.setting import Setting, settings
 
 __all__ = [
+    "EXPRESSIONS",
     "MODES",
     "OTHERS",
     "REMEDIES",
@@ -21,11 +23,14 @@ __all__ = [
     "Record",
     "Setting",
     "Study",
+    "arrival",
     "batch",
     "collecting",
     "frozen",
     "law",
     "load",
+    "passes",
+    "policy_iteration",
     "remedy",
     "run",
     "sanity",

@@ -17,7 +17,7 @@ import numpy as np
 
 from lqrlib import _validate
 from lqrlib._validate import Array
-from lqrlib.studies import hack, remedies
+from lqrlib.studies import arrivals, hack, remedies
 from lqrlib.studies.setting import settings
 
 SEEDS = tuple(range(20))
@@ -53,6 +53,12 @@ FAR_AND_WIDE = NEAR_THE_BORDER | {"cov": HALF_DECADES}
 FAR_AND_LONG = NEAR_THE_BORDER | {"cov": DECADES}
 REMEDIES = {"name": TRIED, "cov": (1.0,), "size": (1000,), "seed": SEEDS}
 FEWER = REMEDIES | {"size": (300,)}  # of longer trajectories
+PLANE = {
+    "expression": arrivals.EXPRESSIONS,
+    "cov": tuple(float(f"{10**e:.3g}") for e in np.arange(-3, 3.1, 0.5)),
+    "size": (10, 30, 100, 300, 1000, 3000, 10_000),
+    "seed": SEEDS,
+}
 
 STUDIES = {
     "sanity": Study(hack.sanity, "double integrator", SANITY),
@@ -64,6 +70,12 @@ STUDIES = {
     "remedies": Study(remedies.remedy, "double integrator", REMEDIES),
     "remedies-rooms": Study(remedies.remedy, "three rooms", REMEDIES),
     "remedies-laplacian": Study(remedies.remedy, "Laplacian", FEWER),
+    "passes": Study(arrivals.passes, "double integrator", SANITY),
+    "passes-rooms": Study(arrivals.passes, "three rooms", SANITY),
+    "passes-laplacian": Study(arrivals.passes, "Laplacian", SMALLER),
+    "arrivals": Study(arrivals.arrival, "double integrator", PLANE),
+    "arrivals-rooms": Study(arrivals.arrival, "three rooms", PLANE),
+    "arrivals-laplacian": Study(arrivals.arrival, "Laplacian", PLANE),
 }
 
 
