@@ -267,7 +267,8 @@ def _second(
     exists = np.ones((), dtype=bool)
     for t, step in enumerate(steps):
         possible, change = _normaliser(law.links[0], tilt)
-        exists = exists & possible
+        unused = step.k is None and step.l is None and step.h is None
+        exists = exists & (possible | unused)
         law = law.tilted(np.where(possible[..., None, None], tilt, 0.0))
         log_mass = log_mass + change
         law = law.mapped(reweighted.G, reweighted.N).grown(s.matrix)
