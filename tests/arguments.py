@@ -23,9 +23,10 @@ from lqrlib import (
     rates,
 )
 from lqrlib.check import check_gradient
-from lqrlib.critic import lstdq
+from lqrlib.critic import exact_critic, lstdq, of_gaussian
 from lqrlib.descent import backtracking, descend, descend_stages
 from lqrlib.importance import estimated_cost
+from lqrlib.ladder import spread
 from lqrlib.mbpo import mbpo
 from lqrlib.model import fit
 from lqrlib.rollout import Transitions, rollout, transitions
@@ -370,6 +371,7 @@ def gradient_arguments():
         "per_step_is": {},
         "ppo_is": {},
         "doubly_robust_is": {},
+        "actor_critic_is": {},
     }
     for owner in (*hacks, "dpg", "natural_dpg", "gauss_newton_dpg"):
 
@@ -397,6 +399,36 @@ def gradient_arguments():
         WRONG_COV,
         symmetric=True,
         strict=True,
+    )
+
+
+def ladder_arguments():
+    def deviation(K=GAIN, made_by=GAIN, cov=COV):
+        return spread(WORLD, K, made_by, cov, 2, "TD error").deviation
+
+    yield Argument("spread", "K", deviation, GAIN, WRONG_K)
+    yield Argument(
+        "spread", "K_behaviour", lambda K: deviation(made_by=K), GAIN, WRONG_K
+    )
+    yield Argument(
+        "spread", "cov", lambda cov: deviation(cov=cov), COV, WRONG_COV, True, True
+    )
+
+    def critic(K=GAIN, cov=COV):
+        return exact_critic(WORLD, K, cov).const
+
+    yield Argument("exact_critic", "K", critic, GAIN, WRONG_K)
+    yield Argument(
+        "exact_critic", "cov", lambda cov: critic(cov=cov), COV, WRONG_COV, True
+    )
+    known = exact_critic(WORLD, GAIN)
+    yield Argument(
+        "of_gaussian",
+        "cov",
+        lambda cov: of_gaussian(WORLD, known, cov).const,
+        COV,
+        WRONG_COV,
+        symmetric=True,
     )
 
 
@@ -491,6 +523,7 @@ ARGUMENTS = [
     *weights_arguments(),
     *data_arguments(),
     *gradient_arguments(),
+    *ladder_arguments(),
     *check_arguments(),
     *query_arguments(),
     *descent_arguments(),

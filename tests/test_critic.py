@@ -17,14 +17,16 @@ from systems import (
     z_scores,
 )
 
-from lqrlib import LinearPolicy, exact, worlds
+from lqrlib import GaussianPolicy, LinearPolicy, exact, worlds
 from lqrlib.critic import (
     Critic,
+    exact_critic,
     feature_count,
     lift,
     linearised,
     lstdq,
     moments,
+    of_gaussian,
     products,
     solve,
     sums,
@@ -412,3 +414,62 @@ def test_leading_axes_of_gains_and_data_that_do_not_fit_are_refused_by_name():
     ):
         with pytest.raises(ValueError, match=r"^K: expected leading axes"):
             call()
+
+
+# The true action value, as a critic.
+
+
+@SIZES
+def test_the_exact_critic_satisfies_bellman_for_the_gaussian_policy(n, m):
+    lqr, K, cov = system(n, m)
+    critic = exact_critic(lqr, K, cov)
+    rng = np.random.default_rng(3)
+    for _ in range(5):
+        x, u = rng.standard_normal(n), rng.standard_normal(m)
+        z, ahead = np.concatenate([x, u]), lqr.A @ x + lqr.B @ u
+        cost = x @ lqr.Q @ x + u @ lqr.R @ u
+        # E of z''Θz'' with z'' = (x', Kx' + e): at the mean of x', and the two noises.
+        L = np.concatenate([np.eye(n), K])
+        mean = np.concatenate([ahead, K @ ahead])
+        expected = mean @ critic.Theta @ mean + critic.const
+        expected += np.trace(L.T @ critic.Theta @ L @ lqr.W)
+        expected += np.trace(critic.Theta[n:, n:] @ cov)
+        here = z @ critic.Theta @ z + critic.const
+        close(here, cost + lqr.gamma * expected, rtol=1e-10)
+
+
+@SIZES
+def test_a_gaussian_policy_adds_to_the_constant_only(n, m):
+    lqr, K, cov = system(n, m)
+    quiet, noisy = exact_critic(lqr, K), exact_critic(lqr, K, cov)
+    assert np.array_equal(quiet.Theta, noisy.Theta)
+    close(of_gaussian(lqr, quiet, cov).const, noisy.const, rtol=1e-12)
+    assert noisy.const > quiet.const
+
+
+def test_lstdq_tends_to_the_exact_critic():
+    lqr, K = worlds.double_integrator(), np.array([[-1.0, -1.0]])
+    rng = np.random.default_rng(2)
+    data = rollout(lqr, GaussianPolicy(K, 1.0), 20_000, 60, rng)
+    found, true = lstdq(lqr, transitions(data), K), exact_critic(lqr, K)
+    close(found.Theta, true.Theta, rtol=0.02, atol=0.02)
+    close(found.const, true.const, rtol=0.05)
+
+
+def test_without_discount_there_is_no_constant():
+    lqr = dataclasses.replace(worlds.double_integrator(), gamma=1.0, W=np.zeros((2, 2)))
+    critic = exact_critic(lqr, np.array([[-1.0, -1.0]]))
+    assert critic.const == 0.0
+    assert of_gaussian(lqr, critic, 1.0) is critic
+    assert np.isfinite(critic.Theta).all()
+
+
+def test_the_exact_critic_broadcasts():
+    lqr, K, cov = system(2, 2)
+    gains, covs = np.stack([K, 0.9 * K, 0.8 * K]), np.stack([cov, 2 * cov])[:, None]
+    together = exact_critic(lqr, gains, covs)
+    assert together.Theta.shape == (2, 3, 4, 4)
+    assert together.const.shape == together.rank.shape == (2, 3)
+    alone = exact_critic(lqr, gains[1], covs[1, 0])
+    close(together.const[1, 1], alone.const)
+    close(together.Theta[1, 1], alone.Theta)

@@ -31,9 +31,16 @@ from systems import (
 )
 
 from lqrlib import GaussianPolicy, LinearPolicy, exact, worlds
-from lqrlib.critic import Critic, lstdq
+from lqrlib.critic import Critic, lstdq, of_gaussian
+from lqrlib.critic import exact_critic as true_critic
 from lqrlib.importance import per_decision_is
-from lqrlib.remedies import doubly_robust_is, per_step_is, ppo_is
+from lqrlib.remedies import (
+    SIGNALS,
+    actor_critic_is,
+    doubly_robust_is,
+    per_step_is,
+    ppo_is,
+)
 from lqrlib.rollout import concatenate, rollout, transitions
 from lqrlib.weights import effective_sample_size
 
@@ -449,3 +456,82 @@ def test_few_trajectories_leave_nothing_and_break_nothing(function):
     data = gaussian_data(MAIN, FIRST_GAIN, 1.0, 3, 5)  # four coefficients
     found = function(MAIN, data, FIRST_GAIN, cov=1.0)
     close(found.gradient, np.zeros((1, 2)), atol=1e-4)
+
+
+# A critic's word on each step.
+
+
+def actor_critic_terms(lqr, data, K, cov, critic, signal):
+    """Σ_t γᵗ w_t δ_t s_t of each trajectory, written as loops."""
+    n, Theta = lqr.n, critic.Theta
+    ratios, scores = steps_by_hand(data, K, cov)
+    weights = np.cumprod(ratios, axis=1)
+
+    def value(x):
+        z = np.concatenate([x, K @ x])
+        return z @ Theta @ z + np.trace(Theta[n:, n:] @ cov) + critic.const
+
+    N, T = data.cost.shape
+    terms = np.zeros((N, *K.shape))
+    for i in range(N):
+        for t in range(T):
+            x, u = data.x[i, t], data.u[i, t]
+            z, factor = np.concatenate([x, u]), lqr.gamma**t
+            if signal == "expectation":
+                before = 1.0 if t == 0 else weights[i, t - 1]
+                slope = 2 * (Theta[n:, n:] @ K + Theta[n:, :n]) @ x
+                terms[i] += factor * before * np.outer(slope, x)
+                continue
+            if signal == "advantage":
+                paid = z @ Theta @ z + critic.const - value(x)
+            else:
+                ahead = value(data.x[i, t + 1])
+                paid = data.cost[i, t] + lqr.gamma * ahead - value(x)
+            terms[i] += factor * weights[i, t] * paid * scores[i, t]
+    return terms
+
+
+@sizes
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_actor_and_critic_are_their_formula_written_as_loops(n, m, signal):
+    lqr, data, K, cov = off_policy(n, m, n_trajectories=24)
+    critic = wrong_critic(lqr)
+    terms = actor_critic_terms(lqr, data, K, cov, critic, signal)
+    gradient, error = mean_and_error(terms)
+    found = actor_critic_is(lqr, data, K, cov=cov, critic=critic, signal=signal)
+    close(found.gradient, gradient, rtol=1e-8, atol=1e-8 * np.abs(gradient).max())
+    close(found.standard_error, error, rtol=1e-8)
+
+
+@sizes
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_without_a_critic_it_is_that_of_the_gaussian_policy_from_the_same_data(
+    n, m, signal
+):
+    lqr, data, K, cov = off_policy(n, m, n_trajectories=60)
+    own = of_gaussian(lqr, lstdq(lqr, transitions(data), K), cov)
+    found, same = (
+        actor_critic_is(lqr, data, K, cov=cov, critic=critic, signal=signal)
+        for critic in (None, own)
+    )
+    close(found.gradient, same.gradient, rtol=1e-12)
+
+
+def test_a_constant_in_the_critic_moves_only_the_spread():
+    lqr, data, target, cov = many_sets("double_integrator")
+    K = np.broadcast_to(target, (len(data.x), *target.shape))
+    critic = true_critic(lqr, target, cov)
+    shifted = critic._replace(const=critic.const + 5.0)
+    one, other = (
+        actor_critic_is(lqr, data, K, cov=cov, critic=c).gradient
+        for c in (critic, shifted)
+    )
+    assert np.abs(z_scores(one - other, 0.0)).max() < MOST
+    assert other.std() > 1.05 * one.std()
+
+
+@pytest.mark.parametrize("signal", ["delta", 3, None])
+def test_another_signal_is_refused(signal):
+    lqr, data, K, cov = off_policy(2, 1)
+    with pytest.raises(ValueError, match=r"^signal: expected one of"):
+        actor_critic_is(lqr, data, K, cov=cov, signal=signal)

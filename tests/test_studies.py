@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 from systems import FIRST_GAINS, NAMED, close
 
-from lqrlib import GaussianPolicy, descent, exact, finite_horizon, studies, worlds
-from lqrlib.gradients import per_decision_is, trajectory_is
-from lqrlib.rollout import concatenate, rollout
+from lqrlib import (
+    GaussianPolicy,
+    LinearPolicy,
+    descent,
+    exact,
+    finite_horizon,
+    model,
+    studies,
+    worlds,
+)
+from lqrlib.gradients import gauss_newton_dpg, per_decision_is, trajectory_is
+from lqrlib.rollout import concatenate, rollout, transitions
 from lqrlib.studies import Setting, Study, hack, remedies
 from lqrlib.weights import breakdown, critical_covariance
 
@@ -267,3 +276,66 @@ def test_in_a_held_out_world_the_optimum_lies_beyond_the_wall_below_the_critical
     for cov in (0.01, 1.0, 100.0):
         wall = float(breakdown(lqr, K0, best - K0, cov, 60))
         assert (wall < 1.0) == (cov < critical)
+
+
+# Arrivals.
+
+
+@pytest.mark.parametrize("expression", studies.EXPRESSIONS)
+def test_an_arrival_is_a_run_on_the_batch_of_its_seed(expression):
+    found = float(studies.arrival(SMALL, expression, 1.0, 60, 3))
+    lqr, data = SMALL.lqr, studies.batch(SMALL, 1.0, 60, 3)
+    if expression == "hack":
+        assert found == studies.law(SMALL, 1.0, 60, 3)
+    elif expression == "dpg":
+        step = partial(gauss_newton_dpg, lqr, data)
+        path = descent.descend(lqr, SMALL.K0, step, 0.5, updates=40)
+        assert found == pytest.approx(path.cost[-1], rel=1e-9)
+    else:
+        fitted = model.fit(transitions(data)).problem(lqr)
+        assert found == exact.cost(lqr, exact.optimal_gain(fitted))
+
+
+def test_policy_iteration_does_not_move_on_data_without_rank():
+    data = rollout(MAIN.lqr, LinearPolicy(MAIN.K0), 30, 12, np.random.default_rng(0))
+    step = studies.policy_iteration(MAIN, data)(MAIN.K0)
+    assert np.isnan(step).all()
+    found = descent.descend(
+        MAIN.lqr, MAIN.K0, studies.policy_iteration(MAIN, data), 0.5, updates=3
+    )
+    np.testing.assert_array_equal(found.K[-1], MAIN.K0)
+
+
+def test_the_sanity_check_passes_frozen_and_collecting():
+    frozen, collecting = studies.passes(MAIN, 1.0, 1000, 7)
+    assert frozen == studies.arrival(MAIN, "dpg", 1.0, 1000, 7)
+    assert max(frozen, collecting) < 1.01 * MAIN.optimum
+    assert frozen != collecting
+
+
+def test_in_a_world_that_no_page_has_seen_two_arrive_and_the_hack_does_not():
+    ends = {
+        name: np.array(
+            [studies.arrival(HELD_OUT, name, 1.0, 300, s) for s in HELD_OUT_SEEDS]
+        )
+        for name in studies.EXPRESSIONS
+    }
+    good = {name: (end < 1.01 * HELD_OUT.optimum).mean() for name, end in ends.items()}
+    assert good["model"] == 1.0
+    assert good["dpg"] >= 0.9
+    assert good["hack"] <= 0.2
+    assert np.median(ends["model"]) <= np.median(ends["dpg"])
+
+
+def test_another_expression_is_refused():
+    with pytest.raises(ValueError, match=r"^expression: expected one of"):
+        studies.arrival(SMALL, "hope", 1.0, 10, 0)
+
+
+@pytest.mark.parametrize("cov", [0.1, 1.0])
+def test_a_recorded_arrival_is_what_runs_today(cov):
+    record = studies.load("book/records/arrivals.npz")
+    for name in studies.EXPRESSIONS:
+        now = [float(studies.arrival(MAIN, name, cov, 100, seed)) for seed in range(5)]
+        then = record.at(expression=name, cov=cov, size=100)[:5]
+        assert np.mean(np.isclose(now, then, rtol=1e-4)) >= 0.6

@@ -28,6 +28,11 @@ def policy_iteration(setting: Setting, data: Trajectories) -> Callable[[Array], 
     -------
     callable
         Gains [..., m, n] → steps; nan where the data do not determine Θ.
+
+    Raises
+    ------
+    ValueError
+        If the data are of another size than the world.
     """
     lqr = setting.lqr
     sums = critic.sums(lqr, transitions(data))  # the same for every gain
