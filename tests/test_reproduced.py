@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from systems import MOST, SYSTEMS, close, spd, system, z_scores
+import scipy.integrate
+from systems import MOST, SYSTEMS, close, radius, spd, system, z_scores
 
 from lqrlib import LQR, GaussianPolicy, descent, exact, finite_horizon, lyapunov, worlds
 from lqrlib.model import fit
@@ -411,3 +412,258 @@ def test_variance_of_reinforce_grows_with_horizon_and_states_as_in_the_theorem()
     }
     for setting, values in recorded.items():
         close(traces(*setting), values, rtol=0.02)
+
+
+# Silver et al. (2014), section 5.1: a bandit, in its own coordinates, run by run.
+
+
+def critic(features, costs):
+    """Least squares with a bias: slopes and bias."""
+    full = np.column_stack([features, np.ones(len(costs))])
+    w = np.linalg.lstsq(full, costs)[0]
+    return w[:-1], w[-1]
+
+
+def scores(theta, variance, actions):
+    """Of N(theta, variance I), in theta and in the logarithm of the variance."""
+    away = actions - theta
+    wide = 0.5 * ((away**2).sum(axis=1) / variance - actions.shape[1])
+    return np.column_stack([away / variance, wide])
+
+
+def stochastic(theta, variance, actions, costs, *, bias, one=False):
+    """The mean over the batch, or over its first action, of score times critic."""
+    phi = scores(theta, variance, actions)
+    w, v = critic(phi, costs)
+    return (phi * (phi @ w + bias * v)[:, None])[: 1 if one else None].mean(axis=0)
+
+
+def deterministic(theta, variance, actions, costs):
+    return np.append(critic(actions - theta, costs)[0], 0.0)
+
+
+def bandit_end(actor, m, step, deviation, seed, **reading):
+    """Cost of the mean action after 10,000 actions."""
+    rng = np.random.default_rng([31, seed])
+    U = np.linalg.qr(rng.standard_normal((m, m)))[0]
+    C = U * rng.choice([0.1, 1.0], size=m) @ U.T
+    theta, y = np.zeros(m), 2 * np.log(deviation)
+    for _ in range(10_000 // (2 * m)):
+        actions = theta + np.exp(y / 2) * rng.standard_normal((2 * m, m))
+        costs = (((actions - 4.0) @ C) * (actions - 4.0)).sum(axis=1)
+        change = step * actor(theta, np.exp(y), actions, costs, **reading)
+        theta, y = theta - change[:-1], y - change[-1]
+    return (theta - 4.0) @ C @ (theta - 4.0)
+
+
+def median_end(*arm, **reading):
+    return np.median([bandit_end(*arm, seed, **reading) for seed in range(20)])
+
+
+def test_the_batch_mean_of_a_compatible_critic_is_reinforce():
+    # Least squares leaves residuals orthogonal to the features.
+    rng = np.random.default_rng(0)
+    theta, costs = rng.standard_normal(6), rng.exponential(size=30)
+    actions = theta + 0.7 * rng.standard_normal((30, 6))
+    phi = scores(theta, 0.49, actions)
+    v = critic(phi, costs)[1]
+    for bias, kept in ((0, costs - v), (1, costs)):
+        found = stochastic(theta, 0.49, actions, costs, bias=bias)
+        close(found, kept @ phi / 30, rtol=1e-9, atol=1e-12)
+
+
+def test_a_score_is_the_slope_of_the_log_density():
+    theta, y, h = np.array([0.3, -1.0]), 0.4, 1e-6
+    a = np.array([1.0, 0.5])
+
+    def log_density(theta, y):
+        return -0.5 * np.exp(-y) * ((a - theta) ** 2).sum() - y
+
+    shifts = h * np.eye(3)
+    slope = [
+        (log_density(theta + e[:2], y + e[2]) - log_density(theta - e[:2], y - e[2]))
+        / (2 * h)
+        for e in shifts
+    ]
+    close(scores(theta, np.exp(y), a[None])[0], slope, rtol=1e-7)
+
+
+def test_two_opposite_actions_show_the_deterministic_actor_the_exact_slope():
+    # (t + s - 4)² − (t − s − 4)² = 4 s (t − 4), over 2s: twice the distance.
+    actions = np.array([[1.5], [0.5]])
+    found = deterministic(np.array([1.0]), 0.25, actions, (actions[:, 0] - 4) ** 2)
+    close(found, [-6.0, 0.0])
+
+
+def test_with_its_baseline_the_stochastic_actor_ends_where_the_deterministic_does():
+    m, step = 25, 10**-0.5
+    follows = median_end(deterministic, m, step, 0.01)
+    with_baseline = median_end(stochastic, m, step, 0.01, bias=0)
+    without = median_end(stochastic, m, 1e-3, 3.0, bias=1)
+    assert 1 / 5 < with_baseline / follows < 5
+    assert without > 1e5 * with_baseline
+    assert 80 < without < 160
+
+
+def test_one_action_of_the_batch_costs_the_stochastic_actor_orders_of_magnitude():
+    ends = [
+        median_end(stochastic, m, step, 0.01, bias=0, one=one)
+        for m, step, one in ((25, 10**-0.5, False), (25, 10**-1.5, True))
+    ]
+    assert 1 < ends[1] < 15
+    assert ends[1] > 1000 * ends[0]
+
+
+def test_what_is_left_of_the_deterministic_actors_cost_falls_with_its_variance():
+    ends = [median_end(deterministic, 10, 0.1, s) for s in (0.01, 0.1)]
+    assert ends[1] / ends[0] == pytest.approx(100, rel=0.2)
+    close(ends[0], 2.1e-5, rtol=0.5)
+
+
+# The deterministic gradient with the states of other data: −2 E_K X_β.
+
+
+def value_by_solving(A, B, Q, R, gamma, K):
+    """P of many systems at once, from the equation for its entries."""
+    F, n = A + B @ K, A.shape[-1]
+    squared = np.einsum("...ki,...lj->...ijkl", F, F)
+    left = np.eye(n * n) - gamma * squared.reshape(*F.shape[:-2], n * n, n * n)
+    right = (Q + K.mT @ R @ K).reshape(*F.shape[:-2], n * n, 1)
+    return np.linalg.solve(left, right).reshape(F.shape)
+
+
+def off_policy_walk(lqrs, X, step, updates):
+    """Gains after K ← K − step E_K X / |R + γB'PB| from 0; those before they leave."""
+    A, B, Q, R = (np.array([getattr(lqr, M) for lqr in lqrs]) for M in "ABQR")
+    K, gamma, left = 0.0 * B.mT, lqrs[0].gamma, np.zeros(len(lqrs), bool)
+    for _ in range(updates):
+        P = value_by_solving(A, B, Q, R, gamma, K)
+        C = R + gamma * B.mT @ P @ B
+        E = C @ K + gamma * B.mT @ P @ A
+        ahead = K - step * E @ X / np.linalg.norm(C, 2, (-2, -1), keepdims=True)
+        rho = np.abs(np.linalg.eigvals(A + B @ ahead)).max(axis=-1)
+        left |= np.sqrt(gamma) * rho >= 1
+        K = np.where(left[:, None, None], K, ahead)
+    return K, left
+
+
+def last_mode(F):
+    """The eigenvalue of largest size, v and w with v'F = λv', Fw = λw, v'w = 1."""
+    values, W = np.linalg.eig(F)
+    i = np.abs(values).argmax()
+    return values[i], np.linalg.inv(W)[i], W[:, i]
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    """Two hundred worlds that the page does not use, with arbitrary states."""
+    rngs = [np.random.default_rng(seed) for seed in range(400, 600)]
+    lqrs = [worlds.random(3, 2, rng) for rng in rngs]
+    X = np.array([spd(3, rng) for rng in rngs])
+    return lqrs, X / np.linalg.norm(X, 2, (-2, -1), keepdims=True)
+
+
+def test_few_off_policy_paths_leave_with_short_steps_and_where_they_may(held_out):
+    lqrs, X = held_out
+    K, left = off_policy_walk(lqrs, X, 0.01, 300)
+    assert 1 <= left.sum() <= 12
+    for i in np.flatnonzero(left):
+        mode, v, w = last_mode(lqrs[i].closed_loop(K[i]))
+        assert mode.imag != 0 or (v @ X[i] @ w).real < 0
+
+
+def test_no_path_leaves_with_short_steps_and_the_first_gains_own_states(held_out):
+    lqrs, _ = held_out
+    X = np.array([exact.state_moment(lqr, np.zeros((2, 3)), 1.0) for lqr in lqrs])
+    X /= np.linalg.norm(X, 2, (-2, -1), keepdims=True)
+    assert not off_policy_walk(lqrs, X, 0.01, 300)[1].any()
+
+
+def test_all_paths_arrive_with_the_states_divided_out(held_out):
+    lqrs, _ = held_out
+    K, left = off_policy_walk(lqrs, np.eye(3), 1.0, 1000)
+    assert not left.any()
+    close(K, [exact.optimal_gain(lqr) for lqr in lqrs], rtol=0, atol=1e-6)
+
+
+def at_the_border(lqr, K, rng):
+    """A gain just inside the border, where a real eigenvalue reaches it."""
+    while True:
+        way = rng.standard_normal(K.shape)
+        far = 1.0
+        while radius(lqr, K + far * way) < 1:
+            far *= 2
+        near = 0.0
+        while far - near > 1e-9:
+            middle = 0.5 * (near + far)
+            inside = radius(lqr, K + middle * way) < 1
+            near, far = (middle, far) if inside else (near, middle)
+        found = K + (near - 1e-6) * way
+        if abs(last_mode(lqr.closed_loop(found))[0].imag) == 0:
+            return found
+
+
+def opposed(v, w):
+    """Second moment of states with v'Xw < 0, for v and w that are not parallel."""
+    v, w = v / np.linalg.norm(v), w / np.linalg.norm(w)
+    between = v @ w  # X = dd' + cI with d = v − w
+    return np.outer(v - w, v - w) + 0.5 * (1 - between) ** 2 * np.eye(len(v))
+
+
+@SYSTEMS
+def test_at_the_border_the_states_of_the_data_decide_the_direction(n, m):
+    lqr, K, _ = system(n, m)
+    rng = np.random.default_rng([n, m])
+    K = at_the_border(lqr, K, rng)
+    mode, v, w = (part.real for part in last_mode(lqr.closed_loop(K)))
+    E, stage = exact.gain_error(lqr, K), lqr.Q + K.T @ lqr.R @ K
+    growth = (w @ stage @ w) / (1 - lqr.gamma * mode**2)
+    push = lqr.gamma * growth * abs(mode) * np.sum((lqr.B.T @ v) ** 2)
+    states = [np.eye(n), exact.state_moment(lqr, K), spd(n, rng)]
+    states += [opposed(v, w)] if n > 1 else []
+    for X in states:
+        change = 1e-8 / np.linalg.norm(E @ X) * E @ X
+        ahead, behind = (radius(lqr, K + s * change) for s in (-1, 1))
+        rate = (ahead - behind) / 2e-8 * np.linalg.norm(E @ X) / np.sqrt(lqr.gamma)
+        close(rate, -push * (v @ X @ w), rtol=0.01)
+    assert n == 1 or rate > 0  # out, with the last
+
+
+def flow(lqr, start, X):
+    """Where K' = −2 E_K X ends: at the border, or close to K*."""
+    goal = exact.optimal_gain(lqr).ravel()
+
+    def velocity(t, k):
+        K = k[None]
+        E = exact.gain_error(lqr, K) if radius(lqr, K) < 1 else 0.0 * K
+        return -(E @ X).ravel() / (np.linalg.norm(E @ X) + 0.01)
+
+    def room(t, k):
+        return 1 - 1e-6 - radius(lqr, k[None])
+
+    def away(t, k):
+        return np.linalg.norm(k - goal) - 0.01
+
+    room.terminal = away.terminal = True
+    found = scipy.integrate.solve_ivp(
+        velocity, (0, 100), np.array(start), events=(room, away), rtol=1e-8, atol=1e-10
+    )
+    return found.y[:, -1]
+
+
+def test_states_of_a_sensible_gain_drive_the_integrator_out():
+    lqr = worlds.double_integrator()
+    X = exact.state_moment(lqr, [[-2.0, -3.0]], 1.0)
+    close(X, [[9.396, -4.054], [-4.054, 5.267]], atol=5e-4)
+    end = flow(lqr, [-0.2, 0.4], X)
+    close(end, [0.0491, 0.0709], rtol=0, atol=2e-4)
+    assert radius(lqr, end[None]) > 0.9999
+    close(flow(lqr, [-0.2, 0.4], np.eye(2)), exact.optimal_gain(lqr)[0], atol=0.011)
+
+
+def test_without_discount_a_loop_that_settles_is_driven_out_too():
+    lqr = replace(quiet(worlds.double_integrator(), np.eye(2)), gamma=1.0)
+    X = exact.state_moment(lqr, [[-2.0, -3.0]])
+    end = flow(lqr, [-0.2, -0.1], X)
+    close(end, [0.0, -0.4279], rtol=0, atol=2e-4)
+    close(flow(lqr, [-0.2, -0.1], np.eye(2)), exact.optimal_gain(lqr)[0], atol=0.011)

@@ -134,7 +134,7 @@ def _key(ax: Axes) -> None:
         ax.plot([], [], marker, color="black", mfc=face, ms=6, label=label)
     ax.legend(
         loc="lower right",
-        bbox_to_anchor=(0.93, 1),
+        bbox_to_anchor=(0.88, 1),
         ncols=3,
         frameon=False,
         handletextpad=0,
