@@ -28,6 +28,7 @@ from systems import (
 from lqrlib import GaussianPolicy, LinearPolicy, exact, gradients, worlds
 from lqrlib.critic import lstdq
 from lqrlib.gradients import (
+    actor_critic_is,
     clipped_is,
     doubly_robust_is,
     dpg,
@@ -40,6 +41,7 @@ from lqrlib.gradients import (
     self_normalised_is,
     trajectory_is,
 )
+from lqrlib.remedies import SIGNALS
 from lqrlib.rollout import rollout, transitions
 from lqrlib.weights import effective_sample_size, log_weights
 
@@ -50,6 +52,11 @@ LIMIT = 1.1  # where weights are clipped
 @functools.wraps(doubly_robust_is)
 def around_a_guess(lqr, *arguments, **options):
     return doubly_robust_is(lqr, *arguments, critic=wrong_critic(lqr), **options)
+
+
+@functools.wraps(actor_critic_is)
+def paid_by_a_guess(lqr, *arguments, **options):
+    return actor_critic_is(lqr, *arguments, critic=wrong_critic(lqr), **options)
 
 
 with_baseline = functools.partial(per_decision_is, time_baseline=True)
@@ -76,6 +83,7 @@ HACKS = {
     "doubly robust": around_a_guess,
     "per step": per_step_is,
     "ppo": ppo_is,
+    **{name: functools.partial(paid_by_a_guess, signal=name) for name in SIGNALS},
 }
 CRITICS = {
     "dpg": dpg,

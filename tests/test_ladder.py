@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from lqrlib import GaussianPolicy, exact, finite_horizon, gradients, ladder, wor
 from lqrlib.critic import exact_critic
 from lqrlib.ladder import RUNGS, spread
 from lqrlib.rollout import rollout
-from lqrlib.weights import breakdown, log_weights, second_moment
+from lqrlib.weights import breakdown, second_moment
 
 MAIN, FIRST = worlds.double_integrator(), FIRST_GAINS["double_integrator"]
 every_rung = pytest.mark.parametrize("rung", RUNGS)
@@ -51,61 +52,132 @@ def test_at_one_step_a_weight_for_each_cost_is_that_of_the_trajectory():
     close(one.variance, other.variance, rtol=1e-9)
 
 
-# Written out, over two steps with weights.
+# Densely: states and actions as linear maps of the normals that drive them, every pair
+# of steps by itself, and products of forms one by one.
 
 
-def written_out(lqr, K, cov, T, rung):
-    """A trajectory's estimate without weights, by step: the shares p_t."""
-    critic = exact_critic(lqr, K, cov)
-    n, Theta = lqr.n, critic.Theta
-    P = exact.value_matrix(lqr, K)
-    const = critic.const + np.trace(Theta[n:, n:] @ cov)
+def form(left, right, middle=None):
+    """(Lz)'M(Rz) as a symmetric matrix."""
+    M = left.T @ (right if middle is None else middle @ right)
+    return 0.5 * (M + M.T)
 
-    def quadratic(x, M):
-        return np.einsum("ai,ij,aj->a", x, M, x)
 
-    def shares(x, u):
-        total, found = 0.0, []
+def product_mean(C, forms):
+    """E of a product of z'Az + c, z ~ N(0, C): E[z'Az f(z)] = E[tr(AC) f + z'AC∇f]."""
+    if not forms:
+        return 1.0
+    (A, c), *rest = forms
+    total = (np.trace(A @ C) + c) * product_mean(C, rest)
+    for i, (B, _) in enumerate(rest):
+        joined = (A @ C @ B + B @ C @ A, 0.0)
+        total += product_mean(C, [joined, *rest[:i], *rest[i + 1 :]])
+    return total
+
+
+def tilted_mean(exponent, forms):
+    """E[exp(z'Mz) Π forms] for standard normal z."""
+    precision = np.eye(len(exponent)) - 2.0 * exponent
+    assert np.linalg.eigvalsh(precision).min() > 0.0
+    mass = np.linalg.det(precision) ** -0.5
+    return mass * product_mean(np.linalg.inv(precision), forms)
+
+
+class Joint:
+    """A trajectory of T steps under N(K_b x, Σ), and the forms of all its steps."""
+
+    def __init__(self, lqr, K, K_b, cov, T):
+        n, m = lqr.n, lqr.m
+        ends = np.cumsum([n, *[m, n] * T])
+        z = np.split(np.eye(ends[-1]), ends[:-1])
+        x, u = [np.linalg.cholesky(lqr.X0) @ z[0]], []
         for t in range(T):
-            s = np.einsum("am,an->amn", (u[t] - x[t] @ K.T) @ np.linalg.inv(cov), x[t])
-            total = total + s
-            c = quadratic(x[t], lqr.Q) + quadratic(u[t], lqr.R)
-            V, V_next = (quadratic(y, P) + const for y in (x[t], x[t + 1]))
-            Q = quadratic(np.hstack([x[t], u[t]]), Theta) + critic.const
-            paid = {
-                "per-decision": (total, c),
-                "TD error": (s, c + lqr.gamma * V_next - V),
-                "advantage": (s, Q - V),
-            }
-            share = (
-                total * c[:, None, None] - s * V[:, None, None]
-                if rung == "value baseline"
-                else paid[rung][0] * paid[rung][1][:, None, None]
-            )
-            found.append(lqr.gamma**t * share)
-        return found
+            u.append(K_b @ x[t] + np.linalg.cholesky(cov) @ z[2 * t + 1])
+            noise = np.linalg.cholesky(lqr.W) @ z[2 * t + 2]
+            x.append(lqr.A @ x[t] + lqr.B @ u[t] + noise)
+        self.lqr, self.x, self.T, inverse = lqr, x, T, np.linalg.inv(cov)
+        own, other = ([u[t] - gain @ x[t] for t in range(T)] for gain in (K, K_b))
+        self.scores = [inverse @ e for e in own]
+        self.slopes = [2.0 * exact.gain_error(lqr, K) @ x[t] for t in range(T)]
+        squares = [[form(e, e, 0.5 * inverse) for e in part] for part in (other, own)]
+        ratios = np.subtract(*squares)
+        self.log_w = [0.0 * ratios[0], *np.cumsum(ratios, axis=0)]  # w_{−1} first
+        critic, P = exact_critic(lqr, K, cov), exact.value_matrix(lqr, K)
+        value = critic.const + np.trace(critic.Theta[n:, n:] @ cov)
+        pairs = [np.concatenate(pair) for pair in zip(x, u, strict=False)]
+        self.V = [(form(y, y, P), value) for y in x]
+        self.Q = [(form(z, z, critic.Theta), critic.const) for z in pairs]
+        self.c = [form(x[t], x[t], lqr.Q) + form(u[t], u[t], lqr.R) for t in range(T)]
+        stages = finite_horizon.constant(lqr, K, T)
+        X = finite_horizon.state_moments(lqr, stages, cov)[:-1]
+        paid = np.einsum("tij,ij->t", X, lqr.Q + K.T @ lqr.R @ K)
+        self.mean_costs = paid / lqr.gamma ** np.arange(T) + np.trace(lqr.R @ cov)
 
-    return shares
+    def terms(self, rung, i, j):
+        """Of the entry (i, j): t + 1 for the weight w_t, a factor, and forms."""
+        one = [
+            (form(e[[i]], x[[j]]), 0.0)
+            for e, x in zip(self.scores, self.x, strict=False)
+        ]
+        S = np.cumsum([M for M, _ in one], axis=0)
+        before = (0.0 * S[0], *S)
+        for t in range(self.T):
+            paid = self.at_step(rung, t)
+            D = form(self.slopes[t][[i]], self.x[t][[j]])
+            scores = {"S": (S[t], 0.0), "s": one[t], "last": (S[-1], 0.0)}
+            scores |= {"S before": (before[t], 0.0), "D": (D, 0.0)}
+            for weight, score, forms in paid:
+                yield weight, self.lqr.gamma**t, [scores[score], *forms]
+
+    def at_step(self, rung, t):
+        """What is paid for which score, with which weight."""
+        c, V, Q, ahead, g = (
+            self.c[t],
+            self.V[t],
+            self.Q[t],
+            self.V[t + 1],
+            self.lqr.gamma,
+        )
+        minus_V, now = (-V[0], -V[1]), t + 1
+        delta = c + g * ahead[0] - V[0], g * ahead[1] - V[1]
+        return {
+            "trajectory": [(self.T, "last", [(c, 0.0)])],
+            "per-decision": [(now, "S", [(c, 0.0)])],
+            "time baseline": [(now, "S", [(c, -self.mean_costs[t])])],
+            "value baseline": [(now, "S", [(c, 0.0)]), (now, "s", [minus_V])],
+            "doubly robust": [
+                (now, "S", [(c - Q[0], -Q[1])]),
+                (t, "S before", [V]),
+                (t, "D", []),
+            ],
+            "TD error": [(now, "s", [delta])],
+            "advantage": [(now, "s", [(Q[0] - V[0], Q[1] - V[1])])],
+            "action integrated out": [(t, "D", [])],
+            "deterministic gradient": [(0, "D", [])],
+        }[rung]
+
+    def moments(self, rung, i, j):
+        """Mean and second moment of the entry (i, j), under N(K_b x, Σ)."""
+        terms = list(self.terms(rung, i, j))
+        mean = sum(g * tilted_mean(self.log_w[t], forms) for t, g, forms in terms)
+        second = sum(
+            g * h * tilted_mean(self.log_w[t] + self.log_w[s], [*forms, *others])
+            for (t, g, forms), (s, h, others) in itertools.product(terms, repeat=2)
+        )
+        return mean, second
 
 
-@pytest.mark.parametrize(
-    "rung", ["per-decision", "value baseline", "TD error", "advantage"]
-)
-@pytest.mark.parametrize(("n", "m"), [(2, 1), (2, 2)])
-def test_the_second_moment_is_that_of_all_steps_together(rung, n, m):
-    # Two steps have all that couples: a running score, and weights of two lengths.
-    lqr, K, K_b, cov = off_policy(n, m)
-    rng, N = np.random.default_rng(8), 400_000
-    data = rollout(lqr, GaussianPolicy(K_b, cov), N, 2, rng)
-    w = np.exp(log_weights(data, GaussianPolicy(K, cov)))
-    x, u = np.moveaxis(data.x, 1, 0), np.moveaxis(data.u, 1, 0)
-    shares = written_out(lqr, K, cov, 2, rung)(x, u)
-    g = sum(w[:, t, None, None] * share for t, share in enumerate(shares))
-    found = spread(lqr, K, K_b, cov, 2, rung)
-    square = np.square(g)
-    error = square.std(axis=0) / np.sqrt(N)
-    z = (square.mean(axis=0) - found.variance - found.mean**2) / error
-    assert np.abs(z).max() < MOST
+@every_rung
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (2, 1), (2, 2), (3, 2)])
+def test_both_moments_are_those_of_all_pairs_of_steps(rung, n, m):
+    lqr, K_b, cov = system(n, m)
+    way, T = exact.optimal_gain(lqr) - K_b, 3
+    K = K_b + 0.7 * breakdown(lqr, K_b, way, cov, T) * way
+    assert second_moment(lqr, K, K_b, cov, T) > 1.3  # weights that matter
+    joint, found = Joint(lqr, K, K_b, cov, T), spread(lqr, K, K_b, cov, T, rung)
+    for i, j in np.ndindex(m, n):
+        mean, second = joint.moments(rung, i, j)
+        assert found.mean[i, j] == pytest.approx(mean, rel=1e-9, abs=1e-10)
+        assert found.variance[i, j] == pytest.approx(second - mean**2, rel=1e-8)
 
 
 # Means.

@@ -30,7 +30,7 @@ from systems import (
     z_scores,
 )
 
-from lqrlib import GaussianPolicy, LinearPolicy, exact, worlds
+from lqrlib import GaussianPolicy, LinearPolicy, exact, finite_horizon, worlds
 from lqrlib.critic import Critic, lstdq, of_gaussian
 from lqrlib.critic import exact_critic as true_critic
 from lqrlib.importance import per_decision_is
@@ -517,17 +517,47 @@ def test_without_a_critic_it_is_that_of_the_gaussian_policy_from_the_same_data(
     close(found.gradient, same.gradient, rtol=1e-12)
 
 
-def test_a_constant_in_the_critic_moves_only_the_spread():
-    lqr, data, target, cov = many_sets("double_integrator")
-    K = np.broadcast_to(target, (len(data.x), *target.shape))
-    critic = true_critic(lqr, target, cov)
-    shifted = critic._replace(const=critic.const + 5.0)
-    one, other = (
-        actor_critic_is(lqr, data, K, cov=cov, critic=c).gradient
-        for c in (critic, shifted)
-    )
-    assert np.abs(z_scores(one - other, 0.0)).max() < MOST
-    assert other.std() > 1.05 * one.std()
+def slope_told(lqr, K, critic, signal):
+    """What the critic says of half the slope of Q at u = Kx, as a gain."""
+    n, Theta = lqr.n, critic.Theta
+    if signal == "TD error":  # of c + γ V(x'); what it says of Q is not asked for
+        L = np.concatenate([np.eye(n), K])
+        after = lqr.gamma * lqr.B.T @ L.T @ Theta @ L
+        return lqr.R @ K + after @ lqr.closed_loop(K)
+    return Theta[n:, n:] @ K + Theta[n:, :n]
+
+
+@every_world
+@pytest.mark.parametrize("signal", SIGNALS)
+@pytest.mark.parametrize("which", ["wrong", "true"])
+def test_the_mean_is_the_slope_that_the_critic_tells(world, signal, which):
+    lqr, data, K, cov = many_sets(world)
+    critic = {"wrong": wrong_critic(lqr), "true": true_critic(lqr, K, cov)}[which]
+    stages = finite_horizon.constant(lqr, K, HORIZON)
+    X = finite_horizon.state_moments(lqr, stages, cov)[:-1].sum(axis=0)
+    told, true = 2 * slope_told(lqr, K, critic, signal), 2 * exact.gain_error(lqr, K)
+    found = actor_critic_is(lqr, data, K, cov=cov, critic=critic, signal=signal)
+    assert np.abs(z_scores(found.gradient, told @ X)).max() < MOST
+    if which == "true":
+        close(told, true, rtol=1e-9, atol=1e-9 * np.abs(true).max())
+    else:
+        assert np.abs(z_scores(found.gradient, true @ X)).max() > 2 * MOST
+
+
+def test_a_constant_in_the_critic_moves_only_the_spread_of_the_td_error():
+    lqr, data, K, cov = many_sets("double_integrator")
+    critic = true_critic(lqr, K, cov)
+    shifted = critic._replace(const=critic.const + 500.0)  # of δ by 500 (γ − 1)
+    for signal in SIGNALS:
+        one, other = (
+            actor_critic_is(lqr, data, K, cov=cov, critic=c, signal=signal).gradient
+            for c in (critic, shifted)
+        )
+        if signal == "TD error":
+            assert np.abs(z_scores(one - other, 0.0)).max() < MOST
+            assert (other.std(axis=0) > 3 * one.std(axis=0)).all()
+        else:
+            close(one, other, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("signal", ["delta", 3, None])

@@ -296,6 +296,25 @@ def test_an_arrival_is_a_run_on_the_batch_of_its_seed(expression):
         assert found == exact.cost(lqr, exact.optimal_gain(fitted))
 
 
+def test_both_modes_take_half_steps_of_policy_iteration(monkeypatch):
+    # Few, so that the length of a step still shows.
+    monkeypatch.setattr("lqrlib.studies.arrivals._UPDATES", 2)
+    few = partial(studies.collecting, collections=2, updates=4)
+    monkeypatch.setattr("lqrlib.studies.arrivals.collecting", few)
+    lqr, K = SMALL.lqr, SMALL.K0
+    frozen, collecting = studies.passes(SMALL, 1.0, 60, 3)
+    data = studies.batch(SMALL, 1.0, 60, 3)
+    for _ in range(2):
+        K = K - 0.5 * gauss_newton_dpg(lqr, data, K).gradient
+    assert frozen == pytest.approx(exact.cost(lqr, K), rel=1e-9)
+    K, rng, parts = SMALL.K0, np.random.default_rng([3, 60, 1]), []
+    for i in range(4):
+        if i % 2 == 0:
+            parts.append(rollout(lqr, GaussianPolicy(K, 1.0), 30, 12, rng))
+        K = K - 0.5 * gauss_newton_dpg(lqr, concatenate(parts), K).gradient
+    assert collecting == pytest.approx(exact.cost(lqr, K), rel=1e-9)
+
+
 def test_policy_iteration_does_not_move_on_data_without_rank():
     data = rollout(MAIN.lqr, LinearPolicy(MAIN.K0), 30, 12, np.random.default_rng(0))
     step = studies.policy_iteration(MAIN, data)(MAIN.K0)
