@@ -6,8 +6,19 @@ import re
 import ipywidgets
 import numpy as np
 import pytest
+import scipy.stats
 
-from lqrlib import exact, ladder, show, weights, worlds
+from lqrlib import (
+    GaussianPolicy,
+    exact,
+    gradients,
+    ladder,
+    model,
+    show,
+    weights,
+    worlds,
+)
+from lqrlib.rollout import rollout, transitions
 from lqrlib.show import export, live
 from lqrlib.show import ladder as drawing
 
@@ -55,6 +66,29 @@ def test_the_wall_is_the_breakdown_and_no_weighted_rung_passes_it():
         assert np.isfinite(STUDY.learned[rung]).all()
 
 
+def test_learned_spreads_are_those_of_the_library_s_estimates():
+    cov, share = 1.0, 0.1
+    K = K0 + share * (K_STAR - K0)
+    found = {name: [] for name in STUDY.learned}
+    for seed in range(100):
+        rng = np.random.default_rng([seed, 200])
+        data = rollout(LQR, GaussianPolicy(K0, cov), 200, 60, rng)
+        fitted = model.fit(transitions(data)).problem(LQR)
+        for name in ("TD error", "advantage"):
+            estimate = gradients.actor_critic_is(LQR, data, K, cov=cov, signal=name)
+            found[name].append(estimate.gradient)
+        found["deterministic gradient"].append(gradients.dpg(LQR, data, K).gradient)
+        found["natural gradient"].append(gradients.natural_dpg(LQR, data, K).gradient)
+        found["model gradient"].append(exact.gradient(fitted, K, cov))
+    for name, values in found.items():
+        whose = exact.natural_gradient(LQR, K), exact.gradient(LQR, K, cov)
+        size = np.linalg.norm(whose[name != "natural gradient"])
+        apart = scipy.stats.iqr(values, axis=0, scale="normal")
+        expected = np.sqrt(200) * np.linalg.norm(apart) / size
+        at = STUDY.learned[name][place(cov, share)]
+        assert at == pytest.approx(expected, rel=1e-3)
+
+
 def test_learned_rungs_cost_more_the_less_the_actions_vary():
     for rung, values in STUDY.learned.items():
         on_own_data = values[:, 0]
@@ -67,7 +101,14 @@ def test_the_words_say_what_the_study_holds(cov, share):
     assert words.startswith(f"σ² = {cov:.3g}, {100 * share:g}\N{NO-BREAK SPACE}% of")
     walled = "no rung with weights has a second moment" in words
     assert walled == bool(share >= STUDY.walls[c])
-    two = re.search(r"two take (\S+) and (\S+) trajectories\.$", words)
+    if not walled:
+        pair = re.search(
+            r"spread (\S+) times the gradient, .* advantage (\S+) t", words
+        )
+        for text, rung in zip(pair.groups(), ("trajectory", "advantage"), strict=True):
+            value = STUDY.true[rung][c, s]
+            assert float(text.replace(",", "")) == pytest.approx(value, rel=0.06)
+    two = re.search(r"two take about (\S+) and (\S+) trajectories\.$", words)
     for text, rung in zip(two.groups(), drawing.LEARNED[2::2], strict=True):
         needed = max(1.0, (10 * STUDY.learned[rung][c, s]) ** 2)
         assert float(text.replace(",", "")) == pytest.approx(needed, rel=0.06, abs=0.6)
@@ -77,14 +118,34 @@ def test_the_words_say_what_the_study_holds(cov, share):
 @every_state
 def test_every_marker_is_at_its_value_or_at_the_edge(cov, share):
     EXPLORER.show(cov=cov, distance=share)
-    c, s = place(cov, share)
-    points = np.concatenate([line.get_xydata() for line in marks()[1:3]])
-    seen = {int(row): x for x, row in points}
-    assert len(seen) == len(ladder.RUNGS)
-    for rung in ladder.RUNGS:
-        value = STUDY.true[rung][c, s]
-        shown = drawing._NONE if np.isinf(value) else value
-        assert seen[drawing.ROWS.index(rung)] == pytest.approx(shown)
+    crosses, *filled_and_open = marks()
+    kinds = {
+        "off": [crosses],
+        "true": filled_and_open[:2],
+        "learned": filled_and_open[2:],
+    }
+    for kind, lines in kinds.items():
+        points = np.concatenate([line.get_xydata() for line in lines])
+        seen = {drawing.ROWS[int(row)]: x for x, row in points}
+        held = {name: v[place(cov, share)] for name, v in getattr(STUDY, kind).items()}
+        assert seen.keys() == held.keys()
+        for name, value in held.items():
+            shown = drawing._NONE if np.isinf(value) else value
+            assert seen[name] == pytest.approx(max(shown, drawing._LOW / 10)), name
+
+
+@every_state
+def test_the_curves_are_those_of_the_covariance_and_leave_where_there_is_none(
+    cov, share
+):
+    EXPLORER.show(cov=cov, distance=share)
+    c, _ = place(cov, share)
+    lines = EXPLORER.moving[8:]
+    for (name, kind, *_), line in zip(drawing._CURVES, lines, strict=True):
+        held, drawn = getattr(STUDY, kind)[name][c], np.array(line.get_ydata())
+        exists = np.isfinite(held)
+        np.testing.assert_allclose(drawn[exists], held[exists])
+        assert (drawn[~exists] > drawing._HIGH).all()
 
 
 @every_state

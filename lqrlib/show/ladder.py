@@ -73,8 +73,9 @@ def ladder_explorer(study: LadderStudy) -> Explorer:
             Panel(
                 rows,
                 "Spread of one trajectory's estimate for each rung on a logarithmic "
-                "axis: filled with true values, open with learned ones; crosses tell "
-                "how far the mean is from the gradient.",
+                "axis: filled with true values, open with learned ones, by quartiles "
+                "of 100 data sets; crosses tell how far the mean is from the gradient. "
+                "The natural gradient is compared with itself.",
             ),
             Panel(
                 against,
@@ -200,7 +201,7 @@ def _verdict(study: LadderStudy, c: int, s: int) -> str:
     return (
         f"{where}{weighted}; the deterministic gradient with a learned critic "
         f"{_number(learned)}, the model's gradient {_number(planned)}. For an error "
-        f"of 10\N{NO-BREAK SPACE}% the two take {_count(learned)} and "
+        f"of 10\N{NO-BREAK SPACE}% the two take about {_count(learned)} and "
         f"{_count(planned)} trajectories."
     )
 

@@ -27,7 +27,7 @@ LEARNED = (
     "natural gradient",
     "model gradient",
 )
-HORIZON, SIZE, DATA_SETS = 60, 200, 60
+HORIZON, SIZE, DATA_SETS = 60, 200, 100
 _NORMAL = 1.349  # between the quartiles of a normal law, in standard deviations
 
 
@@ -45,9 +45,9 @@ class LadderStudy(NamedTuple):
     off : dict of str to array, shape [C, S]
         How far the exact mean is from ∇J(K, Σ).
     learned : dict of str to array, shape [C, S]
-        With critics and models from 200 trajectories, times √200: the quartiles of 60
-        data sets, in deviations of a normal law. inf where weights have no second
-        moment. Of the natural gradient relative to 2E_K.
+        With critics and models from 200 trajectories, times √200: the quartiles of 100
+        data sets, in deviations of a normal law, good to about a tenth. inf where
+        weights have no second moment. Of the natural gradient relative to 2E_K.
     walls : array, shape [C]
         The share of the way at which the weights lose their second moment.
     length : array, shape [C, S]
