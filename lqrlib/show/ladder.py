@@ -128,11 +128,11 @@ def _ladder() -> tuple[Figure, dict[tuple[str, tuple[str, ...]], Line2D]]:
 
 def _key(ax: Axes) -> None:
     for label, marker, face in (
-        ("true", "o", "black"),
+        ("true", "o", COLOURS["border"]),
         ("learned", "o", "none"),
         ("mean off by", "x", "none"),
     ):
-        ax.plot([], [], marker, color="black", mfc=face, ms=6, label=label)
+        ax.plot([], [], marker, color=COLOURS["border"], mfc=face, ms=6, label=label)
     ax.legend(
         loc="lower right",
         bbox_to_anchor=(0.88, 1),
