@@ -7,9 +7,11 @@ The world is linear, the cost quadratic, the policy u = Kx. Floors, from below:
 - `lqrlib.worlds`, `lqrlib.exact`, `lqrlib.finite_horizon`, `lqrlib.policy`: named
   worlds, closed forms in K and in the gains of T stages, policies;
 - `lqrlib.rates`: what a step does to the cost, and how fast steps arrive;
+- `lqrlib.observed`: gains that see a part of the state only;
 - `lqrlib.rollout`: trajectories and transitions;
 - `lqrlib.weights`, `lqrlib.weight_moments`: importance weights, sampled and exact;
 - `lqrlib.model`, `lqrlib.critic`: the fitted model, the fitted action value;
+- `lqrlib.ensemble`: what many models plan when one is drawn at every step;
 - `lqrlib.ladder`: mean and variance of each gradient estimate, exactly;
 - `lqrlib.gradients`: the sampled expressions, of which `lqrlib.importance` holds those
   with weights, and `lqrlib.remedies` what else is said to help them;
@@ -24,6 +26,7 @@ from lqrlib import (
     check,
     critic,
     descent,
+    ensemble,
     estimate,
     exact,
     finite_horizon,
@@ -34,6 +37,7 @@ from lqrlib import (
     lyapunov,
     mbpo,
     model,
+    observed,
     policy,
     problem,
     rates,
@@ -74,6 +78,7 @@ __all__ = [
     "check",
     "critic",
     "descent",
+    "ensemble",
     "estimate",
     "exact",
     "finite_horizon",
@@ -84,6 +89,7 @@ __all__ = [
     "lyapunov",
     "mbpo",
     "model",
+    "observed",
     "policy",
     "problem",
     "rates",

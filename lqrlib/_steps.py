@@ -7,6 +7,7 @@ trajectories last, so that moving all of them is one matrix product into place.
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lqrlib._validate import Array
 
@@ -61,6 +62,7 @@ def simulate(
     starts: Array,
     noise: Iterable[Array],
     horizon: int,
+    which: NDArray[np.int64] | None = None,
 ) -> tuple[Array, Array]:
     """Trajectories and their stage costs; what overflows becomes inf, never nan.
 
@@ -76,6 +78,9 @@ def simulate(
         Standard normals of each step; actions first.
     horizon : int
         T.
+    which : array of int, shape [T, N], optional
+        Which law each trajectory follows at each step: a place on the first axis of
+        every entry of ``steps``, which then has one axis more.
 
     Returns
     -------
@@ -93,7 +98,11 @@ def simulate(
             x, z = t * width, slice(t * width, (t + 1) * width)
             before[..., :n, :] = rows[..., x : x + n, :]
             before[..., n:, :] = normals
-            np.matmul(step, before, out=rows[..., x + n : x + n + width, :])
+            after = rows[..., x + n : x + n + width, :]
+            if which is None:
+                np.matmul(step, before, out=after)
+            else:
+                _by_law(step, before, which[t], after)
             weighted = stage @ rows[..., z, :]
             weighted *= rows[..., z, :]
             weighted.sum(axis=-2, out=cost[..., t, :])
@@ -103,3 +112,10 @@ def simulate(
         rows[np.isnan(rows)] = np.inf
         cost[~np.isfinite(cost)] = np.inf  # a part of a sum of squares may be -inf
     return rows.reshape(*lead, horizon + 1, width, N), cost
+
+
+def _by_law(laws: Array, before: Array, which: NDArray[np.int64], out: Array) -> None:
+    """Each column of ``before`` times the law that is named for it."""
+    for number, law in enumerate(laws):
+        those = np.flatnonzero(which == number)
+        out[..., those] = law @ before[..., those]

@@ -1,165 +1,69 @@
-"""What one update of MBPO does to all cells of a grid: batches, and steps from them.
+"""What one update of MBPO does to all cells of a grid: a step from a batch.
 
-Axes are [C, R, …]: covariances, then ratios. Everything random is drawn once, for all
-cells, in an order that does not depend on them.
+Axes are [C, R, …]: covariances, then ratios, as in `lqrlib._pool`.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lqrlib import _steps, _validate, critic, lyapunov
+from lqrlib import _steps, _validate, critic, ensemble
+from lqrlib._pool import Batch, Cells, Fresh, Pool, draw
 from lqrlib._validate import Array
-from lqrlib.critic import Moments
+from lqrlib.critic import Critic, Moments
 from lqrlib.descent import of_length
 from lqrlib.importance import Weighted, mean_cost, score_terms
-from lqrlib.model import LinearModel, fit
-from lqrlib.policy import LinearPolicy
-from lqrlib.problem import LQR
-from lqrlib.rollout import (
-    blocks_of,
-    draw_noise,
-    draw_starts,
-    packed,
-    stage_matrix,
-    transitions,
-)
+from lqrlib.model import LinearModel
 from lqrlib.weights import log_density, running_sum
 
 
-class _Batch(NamedTuple):
-    """What one update draws, for all cells alike."""
-
-    real: Array  # [R, N], 1 for the real trajectories of each ratio
-    model: Array  # [R, N T / k], 1 for its model rollouts
-    starts: Array  # [C, 1, N T / k, n]
-    noise: Array  # [N T / k, k, m+n]
-
-
-class Run(NamedTuple):
-    """What all updates of one seed share: C covariances and R ratios at once.
+class Look(NamedTuple):
+    """What a step saw of its batch; each broadcasts to [C, R].
 
     Parameters
     ----------
-    lqr : LQR
-    K0 : array, shape [m, n]
-    cov : array, shape [C, 1, m, m]
-    n_real : array of int, shape [R]
-        Real trajectories of a batch.
-    branch_length : int
-        Steps of a model rollout; T: from the real initial states.
-    z : array, shape [C, 1, T+1, n+m, N]
-        The real data.
-    cost : array, shape [C, 1, T, N]
-    model : LinearModel
-        With leading axes [C, 1].
+    real : array
+        Share of the batch that was real.
+    rank, condition : array
+        Of the critic's features; 0 and 1 without a critic.
+    effective : array
+        Effective number of the real trajectories over their number, by the weights of
+        their last step; 1 without weights.
     """
 
-    lqr: LQR
-    K0: Array
-    cov: Array
-    n_real: NDArray[np.int64]
-    branch_length: int
-    z: Array
-    cost: Array
-    model: LinearModel
+    real: Array
+    rank: NDArray[np.int64]
+    condition: Array
+    effective: Array
 
 
-# From gains [C, R, m, n] to changes, and ranks of the critic that broadcast to [C, R].
-Step = Callable[[Array, np.random.Generator], tuple[Array, NDArray[np.int64]]]
+# From gains [C, R, m, n] to changes, and what was seen on the way.
+Step = Callable[[Array, np.random.Generator], tuple[Array, Look]]
 
 
-def collect(
-    lqr: LQR,
-    K0: Array,
-    cov: Array,
-    n_real: NDArray[np.int64],
-    n_trajectories: int,
-    horizon: int,
-    branch_length: int,
-    rng: np.random.Generator,
-) -> Run:
-    """Real data of every covariance from the same normals, and the models fitted.
-
-    Parameters
-    ----------
-    lqr : LQR
-    K0 : array, shape [m, n]
-    cov : array, shape [C, m, m]
-    n_real : array of int, shape [R]
-    n_trajectories, horizon, branch_length : int
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    Run
-    """
-    starts = draw_starts(lqr, n_trajectories, rng)
-    noise = draw_noise(n_trajectories, horizon, lqr.m + lqr.n, rng)
-    world = LinearModel(lqr.A, lqr.B, lqr.W, np.array(1.0))
-    cov = cov[:, None]
-    z, cost = _rolled(lqr, world, K0, cov, starts, noise)
-    real = packed(z, cost, lqr.n, LinearPolicy(K0))
-    model = fit(transitions(real))
-    return Run(lqr, K0, cov, n_real, branch_length, z, cost, model)
+def _look(
+    batch: Batch,
+    size: int,
+    *,
+    found: Critic | None = None,
+    effective: Array | float = 1.0,
+) -> Look:
+    rank = np.array(0) if found is None else found.rank
+    condition = np.array(1.0) if found is None else found.condition
+    share = batch.real.sum(axis=-1) / size
+    return Look(share, rank, condition, np.asarray(effective))
 
 
-def _rolled(
-    lqr: LQR, model: LinearModel, K: Array, cov: Array, starts: Array, noise: Array
-) -> tuple[Array, Array]:
-    """Rollouts of N(Kx, Σ): z [..., k+1, n+m, M] and cost [..., k, M]."""
-    step = _steps.step_matrix(
-        model.A, model.B, _steps.root(model.W), K, _steps.root(cov)
-    )
-    lead = np.broadcast_shapes(step.shape[:-2], starts.shape[:-2])
-    starts = np.broadcast_to(starts, (*lead, *starts.shape[-2:]))
-    stage, blocks = stage_matrix(lqr), blocks_of(noise)
-    return _steps.simulate(
-        itertools.repeat(step), stage, starts, blocks, noise.shape[-2]
-    )
-
-
-def _drawn(run: Run, rng: np.random.Generator) -> _Batch:
-    """Which real trajectories, and where and how the model's rollouts go."""
-    n, k = run.lqr.n, run.branch_length
-    T, N = run.cost.shape[-2:]
-    M = N * T // k
-    place = rng.permutation(N)
-    states = np.moveaxis(run.z[..., :-1, :n, :], -2, -1)  # [C, 1, T, N, n]
-    if k < T:
-        origin = rng.integers(N * T, size=M)
-        starts = states.reshape(*states.shape[:-3], T * N, n)[..., origin, :]
-    else:
-        starts = states[..., 0, :, :]
-    noise = draw_noise(M, k, run.lqr.m + n, rng)
-    real = place < run.n_real[:, None]
-    model = np.arange(M) < (N - run.n_real[:, None]) * (T // k)
-    return _Batch(real.astype(float), model.astype(float), starts, noise)
-
-
-def _branched(run: Run, K: Array, batch: _Batch) -> tuple[Array, Array] | None:
-    """Rollouts of the current policy in the model, branched off real states.
-
-    None where no cell has a row for the model: it is not run then, as in the original.
-    """
-    if not batch.model.any():
-        return None
-    z, cost = _rolled(run.lqr, run.model, K, run.cov, batch.starts, batch.noise)
-    if not np.square(cost.sum()) < np.inf:  # 0 · inf: rows that do not count become 0
-        counts = batch.model[:, None, :] > 0.0
-        z, cost = np.where(counts[..., None, :], z, 0.0), np.where(counts, cost, 0.0)
-    return z, cost
-
-
-def hack(run: Run, length: float) -> Step:
+def hack(cells: Cells, pool: Pool, models: LinearModel, length: float) -> Step:
     """The likelihood-ratio gradient with a time baseline, in steps of one length.
 
     Parameters
     ----------
-    run : Run
+    cells : Cells
+    pool : Pool
+    models : LinearModel
     length : float
 
     Returns
@@ -171,19 +75,22 @@ def hack(run: Run, length: float) -> Step:
     ValueError
         If a covariance is not positive definite.
     """
-    lqr, cov, n = run.lqr, run.cov, run.lqr.n
+    lqr, cov, n = cells.lqr, cells.cov, cells.lqr.n
     _validate.covariance("cov", cov, lqr.m, strict=True)
-    discounts = lqr.gamma ** np.arange(run.cost.shape[-2])[:, None]
-    x, u = run.z[..., :-1, :n, :], run.z[..., :-1, n:, :]
-    collected = log_density(run.K0[..., None], cov[..., None], x, u)
+    discounts = lqr.gamma ** np.arange(cells.sizes.horizon)[:, None]
+    x, u = pool.z[..., :-1, :n, :], pool.z[..., :-1, n:, :]
+    collected = log_density(pool.K, cov[..., None], x, u)
     rule = of_length(length)
 
-    def real_part(c: int, K: Array, batch: _Batch) -> Weighted:
+    def real_part(c: int, K: Array, batch: Batch) -> tuple[Weighted, Array]:
         log_w = log_density(K[..., None], cov[c, ..., None], x[c], u[c]) - collected[c]
-        w = np.exp(running_sum(log_w)) * batch.real[:, None, :]
-        return Weighted(x[c], u[c], run.cost[c] * discounts, w)
+        total = running_sum(log_w)
+        w = np.exp(total) * batch.real[:, None, :]
+        part = Weighted(x[c], u[c], pool.cost[c] * discounts, w)
+        return part, _effective(total[:, -1, :], batch.real)
 
-    def model_part(z: Array, cost: Array, batch: _Batch) -> Weighted:
+    def model_part(c: int, fresh: Fresh, batch: Batch) -> Weighted:
+        z, cost = fresh.z[c], fresh.cost[c]
         w = np.broadcast_to(batch.model[:, None, :], cost.shape)
         return Weighted(z[..., :-1, :n, :], z[..., :-1, n:, :], cost * discounts, w)
 
@@ -195,64 +102,167 @@ def hack(run: Run, length: float) -> Step:
         )
         return np.sum([term.sum(axis=-1) for term in terms], axis=0)
 
-    def step(K: Array, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:
-        batch, found = _drawn(run, rng), []
-        fresh = _branched(run, K, batch)
+    def step(K: Array, rng: np.random.Generator) -> tuple[Array, Look]:
+        batch = draw(cells, pool, models, K, rng)
+        found, effective = [], []
         for c in range(len(cov)):  # one covariance fits into the cache
-            parts = [real_part(c, K[c], batch)]
-            if fresh is not None:
-                parts.append(model_part(fresh[0][c], fresh[1][c], batch))
+            part, share = real_part(c, K[c], batch)
+            parts = [part]
+            if batch.fresh is not None:
+                parts.append(model_part(c, batch.fresh, batch))
             found.append(gradient(parts, K[c], cov[c]))
-        return rule(np.stack(found), K), np.array(0)
+            effective.append(share)
+        seen = _look(batch, cells.sizes.batch_size, effective=np.stack(effective))
+        return rule(np.stack(found), K), seen
 
     return step
 
 
-def dpg(run: Run, damping: float) -> Step:
+def _effective(log_w: Array, counts: Array) -> Array:
+    """(Σw)²/Σw² over the number of trajectories, [R]; 1 where there is none."""
+    used = counts > 0.0
+    highest = np.where(used, log_w, -np.inf).max(axis=-1, keepdims=True)
+    highest = np.where(np.isfinite(highest), highest, 0.0)
+    w = np.where(used, np.exp(np.minimum(log_w - highest, 0.0)), 0.0)
+    total, squares = (counts * w).sum(axis=-1), (counts * w * w).sum(axis=-1)
+    n = counts.sum(axis=-1)
+    share = np.square(total) / np.where(squares > 0.0, n * squares, 1.0)
+    return np.where(squares > 0.0, share, 1.0)
+
+
+def dpg(cells: Cells, pool: Pool, models: LinearModel, damping: float) -> Step:
     """LSTDQ on the batch, and a share of the full Gauss–Newton step.
 
     Parameters
     ----------
-    run : Run
+    cells : Cells
+    pool : Pool
+    models : LinearModel
     damping : float
 
     Returns
     -------
     callable
     """
-    lqr, n = run.lqr, run.lqr.n
-    z = np.moveaxis(run.z, -1, -3)  # [C, 1, N, T+1, n+m]
-    cost, every = np.moveaxis(run.cost, -1, -2), np.ones(run.cost.shape[-2])
-    real = critic.moments(z[..., :-1, :].mT, cost, z[..., 1:, :n].mT, every)
+    real = _moments_of(cells, pool)
 
-    def step(K: Array, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:
-        batch = _drawn(run, rng)
-        sums, fresh = _chosen(real, batch.real), _branched(run, K, batch)
-        if fresh is not None:
-            model = _model_moments(*fresh, batch.model, n)
-            sums = Moments(*map(np.add, sums, model))
-        found = critic.solve(lqr, sums, K)
+    def step(K: Array, rng: np.random.Generator) -> tuple[Array, Look]:
+        batch = draw(cells, pool, models, K, rng)
+        found = critic.solve(cells.lqr, _in_batch(cells, real, batch), K)
         change = damping * found.gauss_newton(K)
-        known = found.determined[..., None, None]
-        return np.where(known, change, np.nan), found.rank
+        seen = _look(batch, cells.sizes.batch_size, found=found)
+        return _where_known(found, change), seen
 
     return step
 
 
-def _chosen(each: Moments, mask: Array) -> Moments:
-    """Sums over the trajectories of a mask [R, N] of moments [C, 1, N, …]."""
+def pathwise(cells: Cells, pool: Pool, models: LinearModel, length: float) -> Step:
+    """The slope of LSTDQ's Q̂ at actions drawn afresh in the batch's states.
+
+    Σ ∇_K Q̂(x, Kx + e) = 2 Σ (Θ̂_uu (Kx + e) + Θ̂_ux x) x' with e ~ N(0, Σ), as soft
+    actor-critic differentiates through its actions; in steps of one length.
+
+    Parameters
+    ----------
+    cells : Cells
+    pool : Pool
+    models : LinearModel
+    length : float
+
+    Returns
+    -------
+    callable
+    """
+    n, m, rule = cells.lqr.n, cells.lqr.m, of_length(length)
+    T, k = cells.sizes.horizon, cells.sizes.branch_length
+    real, root = _moments_of(cells, pool), _steps.root(cells.cov)
+    real_x = pool.z[..., :-1, :n, :]
+
+    def step(K: Array, rng: np.random.Generator) -> tuple[Array, Look]:
+        batch = draw(cells, pool, models, K, rng)
+        sums = _in_batch(cells, real, batch)
+        found = critic.solve(cells.lqr, sums, K)
+        drawn = rng.standard_normal((T, m, batch.real.shape[-1]))
+        crossed = _crossed(real_x, batch.real, drawn)
+        # Drawn whether they are used or not: no cell's draws depend on the others.
+        drawn = rng.standard_normal((k, m, batch.model.shape[-1]))
+        if batch.fresh is not None:
+            x = batch.fresh.z[..., :-1, :n, :]
+            crossed = crossed + _crossed(x, batch.model, drawn)
+        curvature = found.Theta[..., n:, n:]
+        noise = curvature @ root @ crossed
+        slope = found.gain_error(K) @ _states(sums, cells) + noise
+        seen = _look(batch, cells.sizes.batch_size, found=found)
+        return _where_known(found, rule(slope, K)), seen
+
+    return step
+
+
+def planned(cells: Cells, pool: Pool, models: LinearModel, damping: float) -> Step:  # noqa: ARG001
+    """A share of the full Gauss–Newton step, exact on the fitted models.
+
+    Parameters
+    ----------
+    cells : Cells
+    pool : Pool
+    models : LinearModel
+    damping : float
+
+    Returns
+    -------
+    callable
+    """
+    lqr, n = cells.lqr, cells.lqr.n
+    share = cells.real if cells.whole else cells.real / cells.sizes.batch_size
+    no_batch = Look(share, np.array(0), np.array(1.0), np.array(1.0))
+
+    def step(K: Array, rng: np.random.Generator) -> tuple[Array, Look]:  # noqa: ARG001
+        P = ensemble.value_matrix(lqr, models, K)
+        Theta = ensemble.q_matrix(lqr, models, P)
+        curvature = Theta[..., n:, n:]
+        E = curvature @ K + Theta[..., n:, :n]
+        return damping * np.linalg.solve(curvature, E), no_batch
+
+    return step
+
+
+def _where_known(found: Critic, change: Array) -> Array:
+    """The change, nan where the batch does not determine the critic."""
+    return np.where(found.determined[..., None, None], change, np.nan)
+
+
+def _moments_of(cells: Cells, pool: Pool) -> Moments:
+    """What each real trajectory contributes to LSTDQ, [C, R or 1, P, …]."""
+    n = cells.lqr.n
+    z, cost = np.moveaxis(pool.z, -1, -3), np.moveaxis(pool.cost, -1, -2)
+    every = np.ones(cost.shape[-1])
+    return critic.moments(z[..., :-1, :].mT, cost, z[..., 1:, :n].mT, every)
+
+
+def _in_batch(cells: Cells, real: Moments, batch: Batch) -> Moments:
+    """Sums over all rows of the batch, [C, R, …]."""
+    chosen = _chosen(real, batch.real)
+    if batch.fresh is None:
+        return chosen
+    fresh = _model_moments(batch.fresh, batch.model, cells.lqr.n)
+    return Moments(*map(np.add, chosen, fresh))
+
+
+def _chosen(each: Moments, counts: Array) -> Moments:
+    """Sums over trajectories, as often as counted [R, P], of moments [C, R or 1, P]."""
     parts = []
     for part in each:
         flat = part.reshape(*part.shape[:3], -1)
-        total = (mask[:, None, :] @ flat)[..., 0, :]
+        total = (counts[:, None, :] @ flat)[..., 0, :]
         parts.append(total.reshape(*total.shape[:-1], *part.shape[3:]))
     return Moments(*parts)
 
 
-def _model_moments(z: Array, cost: Array, mask: Array, n: int) -> Moments:
+def _model_moments(fresh: Fresh, counts: Array, n: int) -> Moments:
     """Sums over all steps of model rollouts; step by step, to stay in the cache."""
+    z, cost = fresh
     steps = (
-        critic.moments(z[..., t, :, :], cost[..., t, :], z[..., t + 1, :n, :], mask)
+        critic.moments(z[..., t, :, :], cost[..., t, :], z[..., t + 1, :n, :], counts)
         for t in range(cost.shape[-2])
     )
     total = next(steps)
@@ -261,24 +271,16 @@ def _model_moments(z: Array, cost: Array, mask: Array, n: int) -> Moments:
     return total
 
 
-def planned(run: Run, damping: float) -> Step:
-    """A share of the full Gauss–Newton step, exact on the fitted model.
+def _states(sums: Moments, cells: Cells) -> Array:
+    """Σ xx' over the rows of the batch: the last features are constant."""
+    width, n = cells.lqr.n + cells.lqr.m, cells.lqr.n
+    i, j = np.triu_indices(width)
+    products = sums.G[..., -1, :-1] * np.where(i == j, 1.0, 0.5)
+    Z = np.empty((*products.shape[:-1], width, width))
+    Z[..., i, j] = Z[..., j, i] = products
+    return Z[..., :n, :n]
 
-    Parameters
-    ----------
-    run : Run
-    damping : float
 
-    Returns
-    -------
-    callable
-    """
-    lqr, (A, B, *_) = run.lqr, run.model
-
-    def step(K: Array, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:  # noqa: ARG001
-        P = lyapunov.adjoint(np.sqrt(lqr.gamma) * (A + B @ K), lqr.Q + K.mT @ lqr.R @ K)
-        curvature = lqr.R + lqr.gamma * B.mT @ P @ B
-        E = curvature @ K + lqr.gamma * B.mT @ P @ A
-        return damping * np.linalg.solve(curvature, E), np.array(0)
-
-    return step
+def _crossed(x: Array, counts: Array, normals: Array) -> Array:
+    """Σ ξ x' over the rows that count, [C, R, m, n], of normals [T, m, M]."""
+    return ((normals * counts[:, None, None, :]) @ x.mT).sum(axis=-3)

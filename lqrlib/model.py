@@ -1,8 +1,9 @@
-"""Learning the model: (A, B, W) from transitions by least squares."""
+"""Learning the model: (A, B, W) from transitions by least squares, and ensembles."""
 
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lqrlib import _validate
 from lqrlib._validate import Array
@@ -89,6 +90,110 @@ def fit(transitions: Transitions) -> LinearModel:
     spare = np.maximum(used.sum(axis=-1) - z.shape[-1], 1)[..., None, None]
     W = residual.mT @ residual / spare
     return LinearModel(AB[..., :n], AB[..., n:], W, _condition(triangle, tolerance))
+
+
+def prediction_error(model: LinearModel, transitions: Transitions) -> Array:
+    """How well a model predicts: the mean of |x' − Â x − B̂ u|² over the rows.
+
+    Parameters
+    ----------
+    model : LinearModel
+        With leading axes that broadcast against those of the data.
+    transitions : Transitions
+        Rows of trajectories that diverged beyond 10⁶⁰ are left out.
+
+    Returns
+    -------
+    array, shape [...]
+
+    Raises
+    ------
+    ValueError
+        If a part of the transitions has a wrong shape or entry.
+    """
+    rows, used = usable(transitions)
+    residual = rows.x_next - rows.x @ model.A.mT - rows.u @ model.B.mT
+    squares = np.square(residual).sum(axis=-1) * used
+    return squares.sum(axis=-1) / np.maximum(used.sum(axis=-1), 1)
+
+
+def fit_ensemble(
+    transitions: Transitions,
+    size: int,
+    rng: np.random.Generator,
+    *,
+    elites: int | None = None,
+    holdout: float = 0.2,
+) -> tuple[LinearModel, ...]:
+    """Bootstrap: models of the same data, each fitted to rows drawn from it.
+
+    A share of the rows is held out. Every member is the least-squares fit of as many
+    rows as are left, drawn from them with replacement. The elites are the members with
+    the smallest `prediction_error` on the rows held out.
+
+    Parameters
+    ----------
+    transitions : Transitions
+        With leading axes, one ensemble for each, all from the same draws.
+    size : int
+        Number of members that are fitted; 7 in the original MBPO.
+    rng : numpy.random.Generator
+    elites : int, optional
+        How many are kept; 5 in the original. All of them if not given.
+    holdout : float
+        Share of rows that are held out, rounded down, in (0, 1).
+
+    Returns
+    -------
+    tuple of LinearModel
+        The elites, the best one first.
+
+    Raises
+    ------
+    ValueError
+        If a size is no whole number above 0, ``elites`` exceeds ``size``, ``holdout``
+        is not in (0, 1) or leaves no row on one side, or the transitions do not fit.
+
+    Notes
+    -----
+    Chua et al. (2018), section 4 (bootstrap); Janner et al. (2019) and their code,
+    `mbpo/models/bnn.py`, lines 193 and 337 (elites, rows with replacement).
+    """
+    size, rng = _validate.count("size", size), _validate.generator("rng", rng)
+    kept = size if elites is None else _validate.count("elites", elites)
+    if kept > size:
+        raise _validate.error("elites", f"at most {size}, the size", kept)
+    if not 0.0 < _validate.number("holdout", holdout) < 1.0:
+        raise _validate.error("holdout", "a number in (0, 1)", holdout)
+    rows, _ = usable(transitions)
+    M = rows.cost.shape[-1]
+    out = int(M * holdout)
+    if not 0 < out < M:
+        raise _validate.error("holdout", f"a share that splits {M} rows", holdout)
+    order = rng.permutation(M)
+    held, left = _rows(rows, order[:out]), order[out:]
+    members = [fit(_rows(rows, rng.choice(left, M - out))) for _ in range(size)]
+    errors = np.stack([prediction_error(member, held) for member in members])
+    ranked = np.argsort(errors, axis=0, kind="stable")[:kept]
+    return tuple(_picked(members, best) for best in ranked)
+
+
+def _rows(transitions: Transitions, index: NDArray[np.int64]) -> Transitions:
+    x, u, cost, x_next = transitions
+    return Transitions(
+        x[..., index, :], u[..., index, :], cost[..., index], x_next[..., index, :]
+    )
+
+
+def _picked(members: list[LinearModel], which: NDArray[np.int64]) -> LinearModel:
+    """For each leading index the member whose number is given."""
+
+    def pick(parts: list[Array]) -> Array:
+        stacked = np.stack(parts)
+        index = which.reshape(1, *which.shape, *[1] * (stacked.ndim - 1 - which.ndim))
+        return np.take_along_axis(stacked, index, axis=0)[0]
+
+    return LinearModel(*(pick(list(parts)) for parts in zip(*members, strict=True)))
 
 
 def _condition(triangle: Array, tolerance: float) -> Array:

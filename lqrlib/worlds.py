@@ -149,6 +149,42 @@ def hambly() -> LQR:
     return LQR(A, B, _symmetric(Q), _symmetric(R), W, X0, gamma=1.0)
 
 
+def with_lag(lqr: LQR, lag: float) -> LQR:
+    """A world whose actuator follows with a delay; n + m states.
+
+    The action that is carried out is a mean of what was asked and of what was carried
+    out before, v' = lag v + (1 − lag) u and x' = A x + B v' + w, from v = 0 on. The
+    state is (x, v). The cost is as before, of x and of the action that was asked.
+    Whoever sees x only plays gains [K, 0], and `lqrlib.exact` knows their cost.
+
+    Parameters
+    ----------
+    lqr : LQR
+        The world without the lag.
+    lag : float
+        In [0, 1); 0 carries out what is asked.
+
+    Returns
+    -------
+    LQR
+
+    Raises
+    ------
+    ValueError
+        If ``lag`` is not in [0, 1).
+    """
+    _validate.instance("lqr", lqr, LQR)
+    if not 0.0 <= _validate.number("lag", lag) < 1.0:
+        raise _validate.error("lag", "a number in [0, 1)", lag)
+    n, m = lqr.n, lqr.m
+    reach = np.vstack([lqr.B, np.eye(m)])  # how v' moves the new state
+    A = np.hstack([np.vstack([lqr.A, np.zeros((m, n))]), lag * reach])
+    Q, W, X0 = np.zeros((3, n + m, n + m))
+    for whole, part in ((Q, lqr.Q), (W, lqr.W), (X0, lqr.X0)):
+        whole[:n, :n] = part
+    return LQR(A, (1.0 - lag) * reach, Q, lqr.R, W, X0, lqr.gamma)
+
+
 def random(n: int, m: int, rng: np.random.Generator) -> LQR:
     """A random world that u = 0 already stabilises, for checks over many worlds.
 

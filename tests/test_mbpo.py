@@ -251,9 +251,11 @@ def test_steps_of_the_hack_have_their_length():
     close(lengths, 0.03, rtol=1e-12)
 
 
-@pytest.mark.parametrize("expression", ["dpg", "model"])
-def test_with_plenty_of_data_the_path_arrives(expression):
-    settings = small(expression, n_trajectories=300, horizon=40, updates=15)
+@pytest.mark.parametrize(
+    ("expression", "updates"), [("dpg", 15), ("model", 15), ("pathwise", 60)]
+)
+def test_with_plenty_of_data_the_path_arrives(expression, updates):
+    settings = small(expression, n_trajectories=300, horizon=40, updates=updates)
     assert run(settings).status == Status.CONVERGED
 
 
@@ -271,11 +273,11 @@ def test_branched_rollouts_arrive_as_well():
 )
 def test_the_effective_ratio_is_recorded(n_trajectories, asked, effective):
     settings = small("hack", n_trajectories=n_trajectories, real_ratio=asked)
-    assert run(settings).real_ratio == effective
+    np.testing.assert_array_equal(run(settings).real_ratio, [effective] * 4)
 
 
 def test_the_rank_of_the_critic_is_recorded_at_every_update():
-    for expression, rank in {"hack": 0, "dpg": 7, "model": 0}.items():
+    for expression, rank in {"hack": 0, "dpg": 7, "pathwise": 7, "model": 0}.items():
         history = run(small(expression))
         assert history.K.shape == (5, 1, 2)
         np.testing.assert_array_equal(history.rank, [rank] * 4)
@@ -284,7 +286,8 @@ def test_the_rank_of_the_critic_is_recorded_at_every_update():
 def test_model_rows_of_a_deterministic_policy_are_refused_and_the_gain_stands_still():
     history = run(small(cov=0.0, real_ratio=0.0))
     assert history.status == Status.REFUSED
-    assert str(history.reason) == "refused: the data do not determine the critic"
+    assert "rank 4 of 7 in the last batch" in str(history.reason)
+    np.testing.assert_array_equal(history.condition, np.inf)
     np.testing.assert_array_equal(history.rank, [4] * 4)
     np.testing.assert_array_equal(history.K, [FIRST_GAIN] * 5)
     np.testing.assert_array_equal(history.cost, [history.cost[0]] * 5)
@@ -320,7 +323,7 @@ def test_no_cell_of_a_harsh_grid_holds_nan(expression):
     assert_no_nan(result.history)
 
 
-@pytest.mark.parametrize("expression", ["hack", "model", "dpg"])
+@every_expression
 def test_a_first_gain_that_is_unstable_is_diverged_from_the_start(expression):
     history = run(small(expression, K0=-10.0 * FIRST_GAIN))
     assert history.status == Status.DIVERGED
@@ -379,22 +382,19 @@ def test_no_action_at_all_is_refused_and_not_a_crash():
 
 # The grid of many.
 
+BY_TIME = ("K", "cost", "real_ratio", "rank", "condition")
+BY_TIME += ("effective_sample_size", "model_error")
+
 
 def assert_same(one, other):
-    for name in ("K", "cost", "status", "real_ratio", "rank"):
+    for name in ("status", "reason", *BY_TIME):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
 def at(history, cell):
-    """One cell of a history over a grid; some of its parts have the time first."""
-    return dataclasses.replace(
-        history,
-        K=history.K[:, *cell],
-        cost=history.cost[:, *cell],
-        status=history.status[cell],
-        real_ratio=history.real_ratio[cell],
-        rank=history.rank[:, *cell],
-    )
+    """One cell of a history over a grid."""
+    parts = {name: getattr(history, name)[:, *cell] for name in BY_TIME}
+    return dataclasses.replace(history, status=history.status[cell], **parts)
 
 
 GRID = {
@@ -415,8 +415,10 @@ def test_every_cell_of_a_sweep_is_its_own_mbpo_bit_for_bit(expression, order):
     sizes = [len(GRID[name]) for name in order]
     assert result.history.K.shape == (4, *sizes, 2, 1, 2)
     assert result.history.cost.shape == (4, *sizes, 2)
-    assert result.history.rank.shape == (3, *sizes, 2)
-    assert result.history.status.shape == result.history.real_ratio.shape == (*sizes, 2)
+    for part in BY_TIME[2:-1]:
+        assert getattr(result.history, part).shape == (3, *sizes, 2)
+    assert result.history.model_error.shape == (1, *sizes, 2)
+    assert result.history.status.shape == (*sizes, 2)
     for cell in np.ndindex(*sizes, 2):
         *place, s = cell
         values = {name: axes[name][i] for name, i in zip(order, place, strict=True)}
@@ -513,6 +515,14 @@ def test_progress_counts_the_blocks():
         ("real_ratio", {"real_ratio": -0.1}),
         ("real_ratio", {"real_ratio": np.nan}),
         ("real_ratio", {"real_ratio": True}),
+        ("collections", {"collections": 0}),
+        ("batch_size", {"batch_size": 0}),
+        ("members", {"members": 0}),
+        ("elites", {"members": 3, "elites": 4}),
+        ("elites", {"members": 3, "elites": 0}),
+        ("mixing", {"mixing": "shuffled"}),
+        ("lag", {"lag": 1.0}),
+        ("lag", {"lag": -0.1}),
         ("branch_length", {"branch_length": 3}),
         ("branch_length", {"branch_length": 0}),
         ("branch_length", {"branch_length": 20}),
@@ -569,6 +579,8 @@ def test_a_seed_is_no_generator(rng):
         ("axes: expected names among", {"sigma": [1.0]}, [0]),
         ("axes: expected names among", {"updates": [1, 2]}, [0]),
         ("axes: expected names among", {"K0": [FIRST_GAIN]}, [0]),
+        ("axes: expected names among", {"lag": [0.0, 0.5]}, [0]),
+        ("axes: expected names among", {"collections": [1, 2]}, [0]),
         (r"axes\['cov'\]: expected at least one", {"cov": []}, [0]),
         ("real_ratio: expected", {"real_ratio": [0.5, 1.5]}, [0]),
         ("cov: expected", {"cov": [1.0, -1.0]}, [0]),

@@ -1,0 +1,217 @@
+r"""What an ensemble plans, exactly, when a member is drawn at every step.
+
+With (A_e, B_e) drawn anew, uniformly, for every step of every rollout, the imagined
+world is linear with multiplicative noise. Its second moments still obey a linear
+equation, so that value, gradient error and optimum exist in closed form, with means
+over members in the place of products of one (A, B).
+
+A model that is not sure of B pays for every action: mean B'PB = B̄'PB̄ + spread.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lqrlib import _validate
+from lqrlib._validate import Array, Flags
+from lqrlib.model import LinearModel
+from lqrlib.problem import LQR
+
+_MOST_ITERATIONS, _SAME = 10_000, 1e-13
+
+
+class Plan(NamedTuple):
+    """The optimum of the imagined world.
+
+    Parameters
+    ----------
+    K : array, shape [..., m, n]
+        nan where no gain keeps the second moments finite.
+    P : array, shape [..., n, n]
+        Value matrix of K; nan likewise.
+    """
+
+    K: Array
+    P: Array
+
+
+def stack(members: Sequence[LinearModel]) -> LinearModel:
+    """An ensemble as one model whose first axis is the member.
+
+    Parameters
+    ----------
+    members : sequence of LinearModel
+        Of equal shapes.
+
+    Returns
+    -------
+    LinearModel
+        With an axis [E] before all others.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or shapes differ.
+    """
+    if len({member.B.shape for member in members}) != 1:
+        shapes = [member.B.shape for member in members] or "none"
+        raise _validate.error("members", "models of one shape", shapes)
+    return LinearModel(*map(np.stack, zip(*members, strict=True)))
+
+
+def second_moment_map(lqr: LQR, members: LinearModel, K: ArrayLike) -> Array:
+    """The matrix of P → γ mean_e (A_e + B_e K)'P(A_e + B_e K) on vec(P).
+
+    Parameters
+    ----------
+    lqr : LQR
+        Gives γ and the sizes.
+    members : LinearModel
+        With the member as first axis, from `stack`.
+    K : array, shape [..., m, n]
+
+    Returns
+    -------
+    array, shape [..., n², n²]
+        Second moments stay finite where its spectral radius is below 1.
+
+    Raises
+    ------
+    ValueError
+        If K does not fit.
+    """
+    F = members.A + members.B @ lqr.gain(K)
+    n = lqr.n
+    kron = np.einsum("...ki,...lj->...ijkl", F, F).mean(axis=0)
+    return lqr.gamma * kron.reshape(*kron.shape[:-4], n * n, n * n)
+
+
+def is_stable(lqr: LQR, members: LinearModel, K: ArrayLike) -> Flags:
+    """Whether the cost of K is finite when a member is drawn at every step.
+
+    Parameters
+    ----------
+    lqr : LQR
+    members : LinearModel
+        With the member as first axis, from `stack`.
+    K : array, shape [..., m, n]
+
+    Returns
+    -------
+    array of bool, shape [...]
+
+    Raises
+    ------
+    ValueError
+        If K does not fit.
+    """
+    return _radius(second_moment_map(lqr, members, K)) < 1.0
+
+
+def value_matrix(lqr: LQR, members: LinearModel, K: ArrayLike) -> Array:
+    """P = Q + K'RK + γ mean_e (A_e + B_e K)'P(A_e + B_e K).
+
+    Parameters
+    ----------
+    lqr : LQR
+        Gives the cost and γ.
+    members : LinearModel
+        With the member as first axis, from `stack`.
+    K : array, shape [..., m, n]
+
+    Returns
+    -------
+    array, shape [..., n, n]
+        nan where the cost is infinite.
+
+    Raises
+    ------
+    ValueError
+        If K does not fit.
+    """
+    gain, n = lqr.gain(K), lqr.n
+    one_step = second_moment_map(lqr, members, gain)
+    stage = lqr.Q + gain.mT @ lqr.R @ gain
+    stable = _radius(one_step) < 1.0
+    stage = np.broadcast_to(stage, (*stable.shape, n, n))
+    safe = np.where(stable[..., None, None], one_step, 0.0)
+    P = np.linalg.solve(np.eye(n * n) - safe, stage.reshape(*stable.shape, n * n, 1))
+    found = P.reshape(*stable.shape, n, n)
+    return np.where(stable[..., None, None], 0.5 * (found + found.mT), np.nan)
+
+
+def q_matrix(lqr: LQR, members: LinearModel, P: Array) -> Array:
+    """Θ = blockdiag(Q, R) + γ mean_e [A_e, B_e]'P[A_e, B_e].
+
+    Parameters
+    ----------
+    lqr : LQR
+        Gives the cost and γ.
+    members : LinearModel
+        With the member as first axis, from `stack`.
+    P : array, shape [..., n, n]
+        Value matrix of what comes after.
+
+    Returns
+    -------
+    array, shape [..., n+m, n+m]
+        Θ_uu K + Θ_ux is half of the slope of the action value at u = Kx.
+    """
+    n = lqr.n
+    AB = np.concatenate([members.A, members.B], axis=-1)
+    Theta = lqr.gamma * (AB.mT @ P @ AB).mean(axis=0)
+    Theta[..., :n, :n] += lqr.Q
+    Theta[..., n:, n:] += lqr.R
+    return Theta
+
+
+def optimal_gain(lqr: LQR, members: LinearModel) -> Plan:
+    """The best gain of the imagined world, by value iteration.
+
+    Parameters
+    ----------
+    lqr : LQR
+        Gives the cost and γ.
+    members : LinearModel
+        With the member as first axis, from `stack`.
+
+    Returns
+    -------
+    Plan
+        With one member, the optimal gain of its problem.
+
+    Notes
+    -----
+    De Koning (1982), "Infinite horizon optimal control of linear discrete time systems
+    with stochastic parameters": value iteration converges from 0 if any gain has a
+    finite cost.
+    """
+    n = lqr.n
+    P = np.broadcast_to(lqr.Q, np.broadcast_shapes(members.A.shape[1:], lqr.Q.shape))
+    K = np.zeros((*P.shape[:-2], lqr.m, n))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(_MOST_ITERATIONS):
+            Theta = q_matrix(lqr, members, P)
+            K = -_solved(Theta[..., n:, n:], Theta[..., n:, :n])
+            before, P = P, Theta[..., :n, :n] + Theta[..., :n, n:] @ K
+            P = 0.5 * (P + P.mT)
+            if not (np.abs(P - before) > _SAME * np.abs(P)).any():
+                break
+    finite = np.isfinite(K).all(axis=(-2, -1), keepdims=True)
+    value = value_matrix(lqr, members, np.where(finite, K, 0.0))
+    known = finite & np.isfinite(value).all(axis=(-2, -1), keepdims=True)
+    return Plan(np.where(known, K, np.nan), np.where(known, value, np.nan))
+
+
+def _solved(curvature: Array, slope: Array) -> Array:
+    finite = np.isfinite(curvature).all(axis=(-2, -1), keepdims=True)
+    safe = np.where(finite, curvature, np.eye(curvature.shape[-1]))
+    return np.where(finite, np.linalg.solve(safe, slope), np.nan)
+
+
+def _radius(M: Array) -> Array:
+    finite = np.asarray(np.isfinite(M).all(axis=(-2, -1)))
+    values = np.linalg.eigvals(np.where(finite[..., None, None], M, 0.0))
+    return np.where(finite, np.abs(values).max(axis=-1), np.inf)
