@@ -133,11 +133,12 @@ def collect(
         observed.widen(world, K),
         _steps.root(cells.cov),
     )
-    hidden = [(0, 0), (0, world.n - lqr.n)]  # from rest
-    z, cost = _rolled(world, law, np.pad(starts, hidden), noise)
-    seen = np.r_[: lqr.n, world.n : world.n + lqr.m]
+    if world.n > lqr.n:  # hidden states start from rest
+        hidden = [(0, 0), (0, world.n - lqr.n)]
+        starts, noise = np.pad(starts, hidden), np.pad(noise, [(0, 0), *hidden])
+    z, cost = _rolled(world, law, starts, noise)
     if world.n > lqr.n:
-        z = z[..., seen, :]
+        z = z[..., np.r_[: lqr.n, world.n : world.n + lqr.m], :]
     made_by = np.broadcast_to(K[..., None], (*K.shape, N))
     found = Pool(
         z, cost, np.broadcast_to(made_by, (*cost.shape[:2], *made_by.shape[2:]))
@@ -146,8 +147,8 @@ def collect(
 
 
 def _noise_root(lqr: LQR, world: LQR) -> Array:
-    """How the noise that is drawn for the states that are seen moves all of them."""
-    return np.pad(_steps.root(lqr.W), [(0, world.n - lqr.n), (0, 0)])
+    """L_W of the true world: noise moves the states that are seen, and no others."""
+    return np.pad(_steps.root(lqr.W), [(0, world.n - lqr.n)] * 2)
 
 
 def _beside(old: Array, new: Array) -> Array:

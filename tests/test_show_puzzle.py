@@ -53,8 +53,8 @@ def test_excess_is_finite_and_positive_whatever_the_cost():
 )
 def test_a_region_is_that_of_the_median_unless_a_quarter_left(relative, number):
     final = BEST * (1.0 + np.array(relative))
-    assert show.region(LQR, final) == number
-    assert show.region(LQR, np.stack([final] * 3)).tolist() == [number] * 3
+    assert show.region(BEST, final) == number
+    assert show.region(BEST, np.stack([final] * 3)).tolist() == [number] * 3
 
 
 def test_no_curve_or_band_holds_anything_but_finite_numbers():
@@ -73,7 +73,7 @@ def test_the_explorer_says_what_the_sweep_found(explorer, sweeps):
         words = explorer.show(cov=1.0, real_ratio=1.0, expression=name)
         assert words.startswith(show.EXPRESSIONS[name].name.capitalize())
         assert f"Left the stable set: {np.isinf(final).sum()}." in words
-        assert show.REGIONS[int(show.region(LQR, final))].name in words
+        assert show.REGIONS[int(show.region(BEST, final))].name in words
     explorer.show()
 
 

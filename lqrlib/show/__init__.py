@@ -12,6 +12,7 @@ from lqrlib.show.known_world import forecast, gain_explorer
 from lqrlib.show.ladder import ladder_explorer
 from lqrlib.show.ladder_study import LadderStudy, ladder_study
 from lqrlib.show.landscape import claims, gain_plane, landscape
+from lqrlib.show.phases import PhaseLoop, phase_explorer, thinned
 from lqrlib.show.puzzle import (
     REGIONS,
     excess,
@@ -40,6 +41,7 @@ __all__ = [
     "HackStudy",
     "LadderStudy",
     "Panel",
+    "PhaseLoop",
     "QueryStudy",
     "Slider",
     "Still",
@@ -61,6 +63,7 @@ __all__ = [
     "learning_curve",
     "learning_figure",
     "method_explorer",
+    "phase_explorer",
     "puzzle_explorer",
     "quartiles",
     "query_explorer",
@@ -70,5 +73,6 @@ __all__ = [
     "set_band",
     "surrogate",
     "surrogate_explorer",
+    "thinned",
     "weight_explorer",
 ]

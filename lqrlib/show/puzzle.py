@@ -21,10 +21,10 @@ from lqrlib.show.scene import Panel
 from lqrlib.show.style import COLOURS, EXPRESSIONS, band, figure, set_band
 
 _LOWEST, _HIGHEST = 1e-4, 1e4
-_LIVE_SEEDS = 10
+LIVE_SEEDS = 10
 # Half a step of a live slider, which need not stop exactly at a value of the map.
 _SAME_LOG_COV, _SAME_RATIO = 0.035, 0.005
-_RING: dict[str, Any] = {"mfc": "none", "mec": COLOURS["gain"], "mew": 2.5}
+RING: dict[str, Any] = {"mfc": "none", "mec": COLOURS["gain"], "mew": 2.5}
 _CALL = (
     "mbpo.mbpo(lqr, MBPOSettings(K0, {expression}, cov={cov}, "
     "real_ratio={real_ratio}), rng)"
@@ -98,12 +98,13 @@ def quartiles(values: Array) -> Array:
     return np.quantile(values, [0.25, 0.5, 0.75], axis=-1, method="nearest")
 
 
-def region(lqr: LQR, final: Array) -> Array:
+def region(best: float, final: Array) -> Array:
     """Which of `REGIONS` the runs of a cell belong to.
 
     Parameters
     ----------
-    lqr : LQR
+    best : float
+        The least cost, J*.
     final : array, shape [..., seeds]
         Cost of the last gain; inf where the run left the stable set.
 
@@ -111,7 +112,6 @@ def region(lqr: LQR, final: Array) -> Array:
     -------
     array of int, shape [...]
     """
-    best = exact.cost(lqr, exact.optimal_gain(lqr))
     _, median, high = quartiles(final)
     bounds = [each.upto for each in REGIONS[:-1]]
     by_median = np.searchsorted(bounds, median / best - 1.0)
@@ -189,23 +189,21 @@ def puzzle_explorer(
     covs, ratios = next(iter(sweeps.values())).axes.values()
     names = [EXPRESSIONS[name].name for name in sweeps]
     costs = {name: found.history.cost for name, found in sweeps.items()}
-    regions = {name: region(lqr, cost[-1]) for name, cost in costs.items()}
+    best = float(exact.cost(lqr, exact.optimal_gain(lqr)))
+    regions = {name: region(best, cost[-1]) for name, cost in costs.items()}
     curves, line, shade = _curves(lqr, costs["hack"][:, 0, 0])
-    plane, over = _plane(covs, ratios)
-    marks = _marks(over, covs, ratios)
-    (here,) = over.plot([covs[0]], [0], "s", ms=21, **_RING)
+    plane, over = plane_panel(covs, ratios)
+    marks = region_marks(over, covs, ratios)
+    (here,) = over.plot([covs[0]], [0], "s", ms=21, **RING)
 
     def runs(expression: str, cov: float, real_ratio: float) -> tuple[Array, str]:
         """Costs of a cell, from the map where it has one, and what to call them."""
-        at = (
-            _near(np.log(covs), np.log(cov), _SAME_LOG_COV),
-            _near(ratios, real_ratio, _SAME_RATIO),
-        )
-        if None not in at:
+        at = cell(covs, ratios, cov, real_ratio)
+        if at is not None:
             return costs[expression][:, *at], "runs"
         chosen = replace(settings, expression=expression)
         axes = {"cov": [cov], "real_ratio": [real_ratio]}
-        fresh = sweep(lqr, chosen, axes, range(_LIVE_SEEDS))
+        fresh = sweep(lqr, chosen, axes, range(LIVE_SEEDS))
         return fresh.history.cost[:, 0, 0], "fresh runs between the points of the map"
 
     def update(cov: float, real_ratio: float, expression: str) -> str:
@@ -215,9 +213,9 @@ def puzzle_explorer(
         line.set_data(steps, median)
         set_band(shade, steps, low, high)
         for number, mark in enumerate(marks):
-            mark.set_data(*_places(regions[expression] == number, covs))
+            mark.set_data(*places(regions[expression] == number, covs))
         here.set_data([cov], [np.interp(real_ratio, ratios, range(len(ratios)))])
-        return _verdict(lqr, expression, cost, kind)
+        return verdict(best, expression, cost, len(cost) - 1, kind)
 
     return Explorer(
         "puzzle",
@@ -246,7 +244,17 @@ def _curves(lqr: LQR, cost: Array) -> tuple[Figure, Line2D, Polygon]:
     return fig, *learning_curve(ax, lqr, cost, COLOURS["gain"])
 
 
-def _plane(covs: Sequence[float], ratios: Sequence[float]) -> tuple[Figure, Axes]:
+def plane_panel(covs: Sequence[float], ratios: Sequence[float]) -> tuple[Figure, Axes]:
+    """The empty plane, with a key of its regions.
+
+    Parameters
+    ----------
+    covs, ratios : sequence of float
+
+    Returns
+    -------
+    figure, axes
+    """
     fig, ax = figure(
         "covariance σ²",
         "real_ratio",
@@ -271,17 +279,39 @@ def _plane(covs: Sequence[float], ratios: Sequence[float]) -> tuple[Figure, Axes
     return fig, ax
 
 
-def _marks(ax: Axes, covs: Sequence[float], ratios: Sequence[float]) -> list[Line2D]:
-    """One set of markers a region, a marker for every cell, all of them drawn."""
-    everywhere = _places(np.ones((len(covs), len(ratios)), dtype=bool), covs)
+def region_marks(
+    ax: Axes, covs: Sequence[float], ratios: Sequence[float]
+) -> list[Line2D]:
+    """One set of markers a region, a marker for every cell, all of them drawn.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+    covs, ratios : sequence of float
+
+    Returns
+    -------
+    list of Line2D
+    """
+    everywhere = places(np.ones((len(covs), len(ratios)), dtype=bool), covs)
     marks = []
     for each in REGIONS:
         marks += ax.plot(*everywhere, **each.look())
     return marks
 
 
-def _places(belongs: Flags, covs: Sequence[float]) -> tuple[Array, Array]:
-    """Cells that belong at their place, the others behind the left edge of the axes."""
+def places(belongs: Flags, covs: Sequence[float]) -> tuple[Array, Array]:
+    """Cells that belong at their place, the others behind the left edge of the axes.
+
+    Parameters
+    ----------
+    belongs : array of bool, shape [C, R]
+    covs : sequence of float
+
+    Returns
+    -------
+    x, y : array, shape [C R]
+    """
     rows = np.broadcast_to(np.arange(belongs.shape[1]), belongs.shape)
     low, high = _limits(covs)
     behind = low * (low / high) ** 0.08  # in the margin: what is off the figure is lost
@@ -295,22 +325,57 @@ def _limits(covs: Sequence[float]) -> tuple[float, float]:
     return covs[0] / edge, covs[-1] * edge
 
 
+def cell(
+    covs: Sequence[float], ratios: Sequence[float], cov: float, real_ratio: float
+) -> tuple[int, int] | None:
+    """Place of a cell of the map, up to a live slider's step; None between them.
+
+    Parameters
+    ----------
+    covs, ratios : sequence of float
+    cov, real_ratio : float
+
+    Returns
+    -------
+    tuple of int, or None
+    """
+    row = _near(np.log(covs), np.log(cov), _SAME_LOG_COV)
+    column = _near(ratios, real_ratio, _SAME_RATIO)
+    return None if row is None or column is None else (row, column)
+
+
 def _near(grid: ArrayLike, value: float, same: float) -> int | None:
     """Place of the grid's value that is the same up to a live slider's step."""
     distance = np.abs(np.asarray(grid) - value)
     return int(distance.argmin()) if distance.min() <= same else None
 
 
-def _verdict(lqr: LQR, expression: str, cost: Array, kind: str) -> str:
-    best = float(exact.cost(lqr, exact.optimal_gain(lqr)))
+def verdict(best: float, expression: str, cost: Array, updates: int, kind: str) -> str:
+    """Where the runs of a cell ended, in words.
+
+    Parameters
+    ----------
+    best : float
+        The least cost, J*.
+    expression : str
+    cost : array, shape [..., seeds]
+        The last row is that of the last gains.
+    updates : int
+    kind : str
+        What to call the runs.
+
+    Returns
+    -------
+    str
+    """
     median = float(quartiles(cost[-1])[1])
     lost = int(np.isinf(cost[-1]).sum())
-    where = REGIONS[int(region(lqr, cost[-1]))].name
+    where = REGIONS[int(region(best, cost[-1]))].name
     end = "none" if np.isinf(median) else f"{_percent(median / best - 1)} above J*"
     aside = " It uses no batch: real_ratio changes nothing." * (expression == "model")
     return (
-        f"{EXPRESSIONS[expression].name.capitalize()}, {len(cost) - 1} updates, "
-        f"{cost.shape[1]} {kind}. Median: {end}. Left the stable set: {lost}. "
+        f"{EXPRESSIONS[expression].name.capitalize()}, {updates} updates, "
+        f"{cost.shape[-1]} {kind}. Median: {end}. Left the stable set: {lost}. "
         f"Region: {where}.{aside}"
     )
 

@@ -43,6 +43,7 @@ class Look(NamedTuple):
 EXPRESSIONS = {
     "hack": Look("Gaussian hack", "#d1405e"),
     "dpg": Look("deterministic gradient", "#2f7fc1"),
+    "pathwise": Look("pathwise gradient", "#8a63c7"),
     "model": Look("model gradient", "#128a5e"),
 }
 

@@ -6,7 +6,9 @@ recomputes a part of what it shows, and compares.
 """
 
 from lqrlib.studies.arrivals import EXPRESSIONS, arrival, passes, policy_iteration
+from lqrlib.studies.forecasts import critic_forecast, hack_forecast, model_forecast
 from lqrlib.studies.hack import MODES, STEPS, WEIGHTS, law, sanity, step_rule
+from lqrlib.studies.phases import LOOPS, loop_settings, plane, points, variant
 from lqrlib.studies.record import STUDIES, Record, Study, load, run, store
 from lqrlib.studies.remedies import OTHERS, REMEDIES, remedy
 from lqrlib.studies.runs import batch, collecting, frozen
@@ -14,6 +16,7 @@ from lqrlib.studies.setting import Setting, settings
 
 __all__ = [
     "EXPRESSIONS",
+    "LOOPS",
     "MODES",
     "OTHERS",
     "REMEDIES",
@@ -26,10 +29,16 @@ __all__ = [
     "arrival",
     "batch",
     "collecting",
+    "critic_forecast",
     "frozen",
+    "hack_forecast",
     "law",
     "load",
+    "loop_settings",
+    "model_forecast",
     "passes",
+    "plane",
+    "points",
     "policy_iteration",
     "remedy",
     "run",
@@ -37,4 +46,5 @@ __all__ = [
     "settings",
     "step_rule",
     "store",
+    "variant",
 ]

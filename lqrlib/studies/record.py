@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lqrlib import _validate
 from lqrlib._validate import Array
-from lqrlib.studies import arrivals, hack, remedies
+from lqrlib.mbpo import EXPRESSIONS
+from lqrlib.studies import arrivals, hack, phases, remedies
 from lqrlib.studies.setting import settings
 
 SEEDS = tuple(range(20))
@@ -39,7 +41,7 @@ class Study(NamedTuple):
         Name of each argument and its values; the last one is the seed.
     """
 
-    function: Callable[..., Array]
+    function: Callable[..., NDArray[np.floating[Any]]]
     world: str
     axes: dict[str, tuple[Any, ...]]
 
@@ -60,6 +62,11 @@ PLANE = {
     "seed": SEEDS,
 }
 
+ENDS = {"expression": EXPRESSIONS, "seed": MORE_SEEDS}
+LENGTHS = {"expression": ("dpg", "pathwise"), "lag": (0.0, 0.5, 0.8)}
+LENGTHS |= {"branch_length": (1, 2, 5, 10, 20, 60), "members": (1,), "seed": SEEDS}
+MEMBERS = LENGTHS | {"branch_length": (5,), "members": (1, 2, 3, 7, 15)}
+
 STUDIES = {
     "sanity": Study(hack.sanity, "double integrator", SANITY),
     "sanity-rooms": Study(hack.sanity, "three rooms", SMALLER),
@@ -76,6 +83,14 @@ STUDIES = {
     "arrivals": Study(arrivals.arrival, "double integrator", PLANE),
     "arrivals-rooms": Study(arrivals.arrival, "three rooms", PLANE),
     "arrivals-laplacian": Study(arrivals.arrival, "Laplacian", PLANE),
+    **{
+        f"phases-{loop}": Study(
+            phases.plane, "double integrator", {"loop": (loop,)} | ENDS
+        )
+        for loop in phases.LOOPS
+    },
+    "lengths": Study(phases.variant, "double integrator", LENGTHS),
+    "members": Study(phases.variant, "double integrator", MEMBERS),
 }
 
 
@@ -154,9 +169,10 @@ def run(study: Study, workers: int | None = None) -> Array:
     array, shape [*axes, ...]
     """
     cells = list(itertools.product(*study.axes.values()))
-    # The large sizes first, so that no worker is left with one of them at the end.
-    size = list(study.axes).index("size")
-    order = sorted(range(len(cells)), key=lambda i: -cells[i][size])
+    order = list(range(len(cells)))
+    if "size" in study.axes:  # large ones first: none is left for the end
+        size = list(study.axes).index("size")
+        order.sort(key=lambda i: -cells[i][size])
     with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
         jobs = ((study, cells[i]) for i in order)
         found = dict(zip(order, pool.map(_cell, jobs, chunksize=4), strict=True))
