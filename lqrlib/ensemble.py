@@ -82,8 +82,9 @@ def second_moment_map(lqr: LQR, members: LinearModel, K: ArrayLike) -> Array:
     ValueError
         If K does not fit.
     """
-    F = members.A + members.B @ lqr.gain(K)
-    n = lqr.n
+    gain, n = lqr.gain(K), lqr.n
+    A, B = (_facing(part, gain.ndim) for part in (members.A, members.B))
+    F = A + B @ gain
     kron = np.einsum("...ki,...lj->...ijkl", F, F).mean(axis=0)
     return lqr.gamma * kron.reshape(*kron.shape[:-4], n * n, n * n)
 
@@ -160,7 +161,7 @@ def q_matrix(lqr: LQR, members: LinearModel, P: Array) -> Array:
         Θ_uu K + Θ_ux is half of the slope of the action value at u = Kx.
     """
     n = lqr.n
-    AB = np.concatenate([members.A, members.B], axis=-1)
+    AB = _facing(np.concatenate([members.A, members.B], axis=-1), P.ndim)
     Theta = lqr.gamma * (AB.mT @ P @ AB).mean(axis=0)
     Theta[..., :n, :n] += lqr.Q
     Theta[..., n:, n:] += lqr.R
@@ -203,6 +204,12 @@ def optimal_gain(lqr: LQR, members: LinearModel) -> Plan:
     value = value_matrix(lqr, members, np.where(finite, K, 0.0))
     known = finite & np.isfinite(value).all(axis=(-2, -1), keepdims=True)
     return Plan(np.where(known, K, np.nan), np.where(known, value, np.nan))
+
+
+def _facing(part: Array, ndim: int) -> Array:
+    """[E, …, n, k] with axes of length 1 after E, to face arrays of ``ndim`` axes."""
+    spare = max(ndim - (part.ndim - 1), 0)
+    return part.reshape(len(part), *[1] * spare, *part.shape[1:])
 
 
 def _solved(curvature: Array, slope: Array) -> Array:
