@@ -24,9 +24,17 @@ def sweeps():
     }
 
 
+def opened(sweeps):
+    """The explorer of some sweeps."""
+    settings = {name: replace(SETTINGS, expression=name) for name in sweeps}
+    costs = {name: found.history.cost for name, found in sweeps.items()}
+    loop = show.PhaseLoop("once", settings, np.arange(7), costs, BEST)
+    return show.puzzle_explorer(LQR, AXES["cov"], AXES["real_ratio"], loop)
+
+
 @pytest.fixture(scope="module")
 def explorer(sweeps):
-    return show.puzzle_explorer(LQR, SETTINGS, sweeps)
+    return opened(sweeps)
 
 
 def test_quartiles_are_runs_that_happened_even_when_some_are_infinite():
@@ -82,7 +90,7 @@ def test_a_run_lost_in_every_seed_is_said_without_a_number(sweeps):
     cost = history.cost.copy()
     cost[3:] = np.inf
     lost = sweeps["hack"]._replace(history=replace(history, cost=cost))
-    gone = show.puzzle_explorer(LQR, SETTINGS, {**sweeps, "hack": lost})
+    gone = opened({**sweeps, "hack": lost})
     words = gone.show()
     assert "Median: none" in words
     assert "Left the stable set: 4." in words  # runs, not runs times updates

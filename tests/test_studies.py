@@ -1,5 +1,6 @@
 """The book's experiments: what a run does, what a record holds, and held-out worlds."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -17,6 +18,7 @@ from lqrlib import (
     worlds,
 )
 from lqrlib.gradients import gauss_newton_dpg, per_decision_is, trajectory_is
+from lqrlib.mbpo import sweep
 from lqrlib.rollout import concatenate, rollout, transitions
 from lqrlib.studies import Setting, Study, hack, remedies
 from lqrlib.weights import breakdown, critical_covariance
@@ -358,3 +360,111 @@ def test_a_recorded_arrival_is_what_runs_today(cov):
         now = [float(studies.arrival(MAIN, name, cov, 100, seed)) for seed in range(5)]
         then = record.at(expression=name, cov=cov, size=100)[:5]
         assert np.mean(np.isclose(now, then, rtol=1e-4)) >= 0.6
+
+
+# The plane of covariance and real_ratio.
+
+
+@pytest.mark.parametrize("loop", studies.LOOPS)
+def test_a_plane_is_a_sweep_of_its_loop_at_sixteen_updates(loop):
+    how = studies.LOOPS[loop]
+    settings = studies.loop_settings(MAIN, loop, "pathwise")
+    kept = studies.points(settings)
+    assert kept[0] == 0
+    assert kept[-1] == settings.updates * settings.collections
+    assert settings.n_trajectories * settings.collections == 100
+    small = MAIN._replace(horizon=10)
+    found = studies.plane(small, loop, "pathwise", 5)
+    assert found.shape == (16, len(how.cov), len(how.real_ratio))
+    axes = {"cov": how.cov[4:5], "real_ratio": how.real_ratio[2:3]}
+    made = studies.loop_settings(small, loop, "pathwise")
+    alone = sweep(small.lqr, made, axes, [5]).history.cost[kept]
+    close(found[:, 4, 2], alone[:, 0, 0, 0], rtol=1e-6)
+
+
+def test_only_the_hack_rolls_out_whole_trajectories_where_the_loop_collects():
+    lengths = {
+        (loop, of): studies.loop_settings(MAIN, loop, of).branch_length
+        for loop in ("fixed", "strong")
+        for of in ("hack", "dpg")
+    }
+    assert lengths["fixed", "hack"] == lengths["fixed", "dpg"] == 60
+    assert (lengths["strong", "hack"], lengths["strong", "dpg"]) == (60, 5)
+
+
+def test_a_variant_is_the_loop_with_other_rollouts_and_more_models():
+    small = MAIN._replace(horizon=10)
+    found = studies.variant(small, "dpg", 0.5, 2, 3, 8)
+    settings = replace(
+        studies.loop_settings(small, "collecting", "dpg"),
+        lag=0.5,
+        branch_length=2,
+        members=3,
+        elites=2,
+    )
+    alone = sweep(small.lqr, settings, {"real_ratio": (0.0, 0.05, 0.5)}, [8])
+    np.testing.assert_array_equal(found, alone.history.cost[-1, :, 0])
+
+
+def test_an_unknown_loop_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"^loop: expected one of .+, found other"):
+        studies.loop_settings(MAIN, "other", "dpg")
+
+
+# Forecasts.
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 5])
+def test_the_mean_cosine_is_that_of_draws(dimension):
+    rng = np.random.default_rng(dimension)
+    for ratio in (0.05, 0.5, 3.0):
+        draws = rng.standard_normal((200_000, dimension)) / np.sqrt(dimension)
+        draws[:, 0] += ratio
+        cosines = draws[:, 0] / np.linalg.norm(draws, axis=1)
+        z = (cosines.mean() - studies.mean_cosine(ratio, dimension)) / (
+            cosines.std() / np.sqrt(len(cosines))
+        )
+        assert abs(z) < 4
+
+
+def test_the_models_forecast_is_met_by_other_worlds_and_seeds():
+    ends = np.array(
+        [studies.arrival(HELD_OUT, "model", 1.0, 100, s) for s in range(7000, 7100)]
+    )
+    measured = np.median(ends) / HELD_OUT.optimum - 1
+    assert 0.6 < measured / studies.model_forecast(HELD_OUT, 1.0) < 1.6
+
+
+def test_forecasts_of_the_critic_are_met_by_seeds_that_no_record_holds():
+    settings = studies.loop_settings(MAIN, "fixed", "dpg")
+    ratios = (0.0, 0.5, 1.0)
+    axes = {"cov": (1.0,), "real_ratio": ratios}
+    ends = sweep(MAIN.lqr, settings, axes, range(9000, 9030)).history.cost[-1, 0]
+    measured = np.median(ends, axis=-1) / MAIN.optimum - 1
+    found = studies.critic_forecast(MAIN, 1.0, ratios)
+    ratio = measured / found.excess
+    assert (ratio > 0.5).all()
+    assert (ratio < 2.0).all()
+    assert found.curvature_error[-1] == 0.0  # nothing is drawn afresh
+
+
+def test_a_critics_forecast_goes_like_one_over_the_data():
+    one, four = (
+        studies.critic_forecast(MAIN, 1.0, (0.3,), size=size) for size in (100, 400)
+    )
+    close(one.excess, 4 * four.excess, rtol=1e-9)
+    close(one.curvature_error, 2 * four.curvature_error, rtol=1e-9)
+
+
+def test_the_hacks_forecast_without_noise_is_the_way_of_exact_steps():
+    far = studies.hack_forecast(MAIN, (1.0,), (0.0,), size=10**9, updates=30)
+    gradient = partial(exact.gradient, MAIN.lqr, cov=1.0)
+    rule = descent.of_length(0.05)
+    path = descent.descend(MAIN.lqr, MAIN.K0, gradient, rule, updates=30)
+    close(far[0, 0], path.cost[-1] / MAIN.optimum - 1, rtol=1e-3)
+
+
+def test_the_hacks_forecast_is_worse_with_fewer_rows_and_less_noise():
+    found = studies.hack_forecast(MAIN, (0.1, 1.0), (0.0, 0.9), updates=12)
+    assert (np.diff(found, axis=1) > 0).all()
+    assert (np.diff(found, axis=0) < 0).all()

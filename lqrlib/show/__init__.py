@@ -12,9 +12,10 @@ from lqrlib.show.known_world import forecast, gain_explorer
 from lqrlib.show.ladder import ladder_explorer
 from lqrlib.show.ladder_study import LadderStudy, ladder_study
 from lqrlib.show.landscape import claims, gain_plane, landscape
-from lqrlib.show.phases import PhaseLoop, phase_explorer, thinned
+from lqrlib.show.phases import phase_explorer, thinned
 from lqrlib.show.puzzle import (
     REGIONS,
+    PhaseLoop,
     excess,
     learning_curve,
     learning_figure,

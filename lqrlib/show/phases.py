@@ -1,20 +1,17 @@
 """The explorers of `book/real_ratio.md`: the plane of covariance and real_ratio."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lqrlib._validate import Array
-from lqrlib.mbpo import MBPOSettings, sweep
 from lqrlib.problem import LQR
 from lqrlib.show import puzzle
 from lqrlib.show.controls import Choice, Slider
 from lqrlib.show.explorer import Explorer
-from lqrlib.show.puzzle import quartiles
+from lqrlib.show.puzzle import PhaseLoop, quartiles
 from lqrlib.show.scene import Panel
 from lqrlib.show.style import COLOURS, EXPRESSIONS, band, figure, set_band
 
@@ -23,30 +20,6 @@ _CALL = (
     "mbpo.mbpo(lqr, replace(settings[{loop}, {expression}], cov={cov}, "
     "real_ratio={real_ratio}), rng)"
 )
-
-
-class PhaseLoop(NamedTuple):
-    """Where the runs of one kind of loop went, over the plane.
-
-    Parameters
-    ----------
-    name : str
-        What the reader sees.
-    settings : mapping of str to MBPOSettings
-        For each expression.
-    updates : array of int, shape [P]
-        Numbers of updates at which the costs were kept.
-    cost : mapping of str to array, shape [P, C, R, seeds]
-        For each expression; inf where a run has left the stable set.
-    best : float
-        The least cost that a gain can have in this loop's world.
-    """
-
-    name: str
-    settings: Mapping[str, MBPOSettings]
-    updates: Array
-    cost: Mapping[str, Array]
-    best: float
 
 
 def phase_explorer(
@@ -92,20 +65,11 @@ def phase_explorer(
     marks = puzzle.region_marks(over, covs, ratios)
     here = _ring(over, covs[0])
 
-    def runs(loop: str, of: str, cov: float, ratio: float) -> tuple[Array, Array, str]:
-        """Updates and costs of a cell, and what to call them."""
-        found = loops[loop]
-        at = puzzle.cell(covs, ratios, cov, ratio)
-        if at is not None:
-            return found.updates, found.cost[of][:, *at], "runs"
-        axes = {"cov": [cov], "real_ratio": [ratio]}
-        fresh = sweep(lqr, found.settings[of], axes, range(puzzle.LIVE_SEEDS))
-        cost = fresh.history.cost[found.updates][:, 0, 0]
-        return found.updates, cost, "fresh runs between the points of the map"
-
     def update(cov: float, real_ratio: float, expression: str, loop: str) -> str:
-        updates, cost, kind = runs(loop, expression, cov, real_ratio)
-        best = loops[loop].best
+        chosen = loops[loop]
+        at = puzzle.Cell(cov, real_ratio, expression)
+        cost, kind = chosen.runs(lqr, (covs, ratios), at)
+        best, updates = chosen.best, chosen.updates
         low, median, high = quartiles(np.clip(cost / best - 1.0, _LOWEST, _HIGHEST))
         line.set_data(updates, median)
         set_band(shade, updates, low, high)
@@ -113,7 +77,7 @@ def phase_explorer(
             mark.set_data(*puzzle.places(regions[loop, expression] == number, covs))
         here.set_data([cov], [np.interp(real_ratio, ratios, range(len(ratios)))])
         words = puzzle.verdict(best, expression, cost, int(updates[-1]), kind)
-        return f"{loops[loop].name.capitalize()}. {words}"
+        return f"{chosen.name.capitalize()}. {words}"
 
     return Explorer(
         name,

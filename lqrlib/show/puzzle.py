@@ -1,7 +1,6 @@
 """The figures of `book/index.md`: the puzzle, and the plane to explore it on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from lqrlib import exact
 from lqrlib._validate import Array, Flags
-from lqrlib.mbpo import MBPOSettings, SweepResult, sweep
+from lqrlib.mbpo import MBPOSettings, sweep
 from lqrlib.problem import LQR
 from lqrlib.show.controls import Choice, Slider
 from lqrlib.show.explorer import Explorer
@@ -21,7 +20,7 @@ from lqrlib.show.scene import Panel
 from lqrlib.show.style import COLOURS, EXPRESSIONS, band, figure, set_band
 
 _LOWEST, _HIGHEST = 1e-4, 1e4
-LIVE_SEEDS = 10
+_LIVE_SEEDS = 10
 # Half a step of a live slider, which need not stop exactly at a value of the map.
 _SAME_LOG_COV, _SAME_RATIO = 0.035, 0.005
 RING: dict[str, Any] = {"mfc": "none", "mec": COLOURS["gain"], "mew": 2.5}
@@ -54,6 +53,20 @@ class Region(NamedTuple):
         """Properties of its markers."""
         shape = {"marker": self.marker, "color": self.colour, "ms": self.size}
         return shape | {"ls": "", "mec": "none"}
+
+
+class Cell(NamedTuple):
+    """A point of the plane, and what runs there.
+
+    Parameters
+    ----------
+    cov, real_ratio : float
+    expression : str
+    """
+
+    cov: float
+    real_ratio: float
+    expression: str
 
 
 REGIONS = (
@@ -144,7 +157,13 @@ def learning_figure(
 
 
 def learning_curve(
-    ax: Axes, lqr: LQR, cost: Array, colour: str, **look: Any
+    ax: Axes,
+    lqr: LQR,
+    cost: Array,
+    colour: str,
+    *,
+    updates: ArrayLike | None = None,
+    **look: Any,
 ) -> tuple[Line2D, Polygon]:
     """Median of J − J* over runs, and the band between the quartiles.
 
@@ -152,8 +171,10 @@ def learning_curve(
     ----------
     ax : matplotlib Axes
     lqr : LQR
-    cost : array, shape [updates + 1, seeds]
+    cost : array, shape [P, seeds]
     colour : str
+    updates : array of int, shape [P], optional
+        After how many updates; 0, 1, … if not given.
     **look
         Properties of the median's line.
 
@@ -162,60 +183,95 @@ def learning_curve(
     line, band
     """
     low, median, high = quartiles(excess(lqr, cost))
-    steps = np.arange(len(cost))
+    steps = np.arange(len(cost)) if updates is None else updates
     shade = band(ax, steps, low, high, color=colour, alpha=0.2)
     (line,) = ax.plot(steps, median, color=colour, **look)
     return line, shade
 
 
+class PhaseLoop(NamedTuple):
+    """Where the runs of one kind of loop went, over the plane.
+
+    Parameters
+    ----------
+    name : str
+        What the reader sees.
+    settings : mapping of str to MBPOSettings
+        For each expression.
+    updates : array of int, shape [P]
+        Numbers of updates at which the costs were kept.
+    cost : mapping of str to array, shape [P, C, R, seeds]
+        For each expression; inf where a run has left the stable set.
+    best : float
+        The least cost that a gain can have in this loop's world.
+    """
+
+    name: str
+    settings: Mapping[str, MBPOSettings]
+    updates: NDArray[np.int64]
+    cost: Mapping[str, Array]
+    best: float
+
+    def runs(
+        self, lqr: LQR, grid: tuple[Sequence[float], Sequence[float]], at: Cell
+    ) -> tuple[Array, str]:
+        """Costs [P, seeds] of a cell, from the map where it has one, and their name.
+
+        Parameters
+        ----------
+        lqr : LQR
+        grid : tuple of sequences of float
+            Covariances and ratios of the map.
+        at : Cell
+
+        Returns
+        -------
+        costs, name
+        """
+        place = cell(*grid, at.cov, at.real_ratio)
+        if place is not None:
+            return self.cost[at.expression][:, *place], "runs"
+        axes = {"cov": [at.cov], "real_ratio": [at.real_ratio]}
+        fresh = sweep(lqr, self.settings[at.expression], axes, range(_LIVE_SEEDS))
+        cost = fresh.history.cost[self.updates][:, 0, 0]
+        return cost, "fresh runs between the points of the map"
+
+
 def puzzle_explorer(
-    lqr: LQR, settings: MBPOSettings, sweeps: Mapping[str, SweepResult]
+    lqr: LQR, covs: Sequence[float], ratios: Sequence[float], loop: PhaseLoop
 ) -> Explorer:
     """Covariance × real_ratio × expression: learning curves, and the plane.
 
     Parameters
     ----------
     lqr : LQR
-    settings : MBPOSettings
-        What the sweeps were run with.
-    sweeps : mapping of str to SweepResult
-        For each expression a sweep over ``cov`` and ``real_ratio``.
+    covs, ratios : sequence of float
+        The grid.
+    loop : PhaseLoop
+        With the hack among its expressions.
 
     Returns
     -------
     Explorer
         Opens at the hack on real data only.
     """
-    covs, ratios = next(iter(sweeps.values())).axes.values()
-    names = [EXPRESSIONS[name].name for name in sweeps]
-    costs = {name: found.history.cost for name, found in sweeps.items()}
-    best = float(exact.cost(lqr, exact.optimal_gain(lqr)))
-    regions = {name: region(best, cost[-1]) for name, cost in costs.items()}
-    curves, line, shade = _curves(lqr, costs["hack"][:, 0, 0])
+    names = [EXPRESSIONS[name].name for name in loop.cost]
+    regions = {name: region(loop.best, cost[-1]) for name, cost in loop.cost.items()}
+    curves, line, shade = _curves(lqr, loop)
     plane, over = plane_panel(covs, ratios)
     marks = region_marks(over, covs, ratios)
     (here,) = over.plot([covs[0]], [0], "s", ms=21, **RING)
 
-    def runs(expression: str, cov: float, real_ratio: float) -> tuple[Array, str]:
-        """Costs of a cell, from the map where it has one, and what to call them."""
-        at = cell(covs, ratios, cov, real_ratio)
-        if at is not None:
-            return costs[expression][:, *at], "runs"
-        chosen = replace(settings, expression=expression)
-        axes = {"cov": [cov], "real_ratio": [real_ratio]}
-        fresh = sweep(lqr, chosen, axes, range(LIVE_SEEDS))
-        return fresh.history.cost[:, 0, 0], "fresh runs between the points of the map"
-
     def update(cov: float, real_ratio: float, expression: str) -> str:
-        cost, kind = runs(expression, cov, real_ratio)
+        at = Cell(cov, real_ratio, expression)
+        cost, kind = loop.runs(lqr, (covs, ratios), at)
         low, median, high = quartiles(excess(lqr, cost))
-        steps = np.arange(len(cost))
-        line.set_data(steps, median)
-        set_band(shade, steps, low, high)
+        line.set_data(loop.updates, median)
+        set_band(shade, loop.updates, low, high)
         for number, mark in enumerate(marks):
             mark.set_data(*places(regions[expression] == number, covs))
         here.set_data([cov], [np.interp(real_ratio, ratios, range(len(ratios)))])
-        return verdict(best, expression, cost, len(cost) - 1, kind)
+        return verdict(loop.best, expression, cost, int(loop.updates[-1]), kind)
 
     return Explorer(
         "puzzle",
@@ -229,19 +285,19 @@ def puzzle_explorer(
         controls=[
             Slider("cov", "covariance σ²", covs, covs[len(covs) // 2 + 1], log=True),
             Slider("real_ratio", "real_ratio", ratios, ratios[-1]),
-            Choice("expression", "expression", tuple(costs), "hack", names),
+            Choice("expression", "expression", tuple(loop.cost), "hack", names),
         ],
         call=_CALL,
         slow=True,
     )
 
 
-def _curves(lqr: LQR, cost: Array) -> tuple[Figure, Line2D, Polygon]:
-    fig, ax = learning_figure(len(cost) - 1)
-    best = float(exact.cost(lqr, exact.optimal_gain(lqr)))
-    ax.axhline(0.01 * best, color=COLOURS["border"], ls="--", lw=1)
-    ax.text(0.6, 0.011 * best, "1 % above J*", va="bottom", fontsize=9)
-    return fig, *learning_curve(ax, lqr, cost, COLOURS["gain"])
+def _curves(lqr: LQR, loop: PhaseLoop) -> tuple[Figure, Line2D, Polygon]:
+    fig, ax = learning_figure(int(loop.updates[-1]))
+    ax.axhline(0.01 * loop.best, color=COLOURS["border"], ls="--", lw=1)
+    ax.text(0.6, 0.011 * loop.best, "1 % above J*", va="bottom", fontsize=9)
+    cost, colour = loop.cost["hack"][:, 0, 0], COLOURS["gain"]
+    return fig, *learning_curve(ax, lqr, cost, colour, updates=loop.updates)
 
 
 def plane_panel(covs: Sequence[float], ratios: Sequence[float]) -> tuple[Figure, Axes]:
@@ -371,7 +427,9 @@ def verdict(best: float, expression: str, cost: Array, updates: int, kind: str) 
     median = float(quartiles(cost[-1])[1])
     lost = int(np.isinf(cost[-1]).sum())
     where = REGIONS[int(region(best, cost[-1]))].name
-    end = "none" if np.isinf(median) else f"{_percent(median / best - 1)} above J*"
+    end = (
+        "none" if np.isinf(median) else f"{_percent(median / best - 1)} above the best"
+    )
     aside = " It uses no batch: real_ratio changes nothing." * (expression == "model")
     return (
         f"{EXPRESSIONS[expression].name.capitalize()}, {updates} updates, "

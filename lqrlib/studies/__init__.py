@@ -6,7 +6,12 @@ recomputes a part of what it shows, and compares.
 """
 
 from lqrlib.studies.arrivals import EXPRESSIONS, arrival, passes, policy_iteration
-from lqrlib.studies.forecasts import critic_forecast, hack_forecast, model_forecast
+from lqrlib.studies.forecasts import (
+    critic_forecast,
+    hack_forecast,
+    mean_cosine,
+    model_forecast,
+)
 from lqrlib.studies.hack import MODES, STEPS, WEIGHTS, law, sanity, step_rule
 from lqrlib.studies.phases import LOOPS, loop_settings, plane, points, variant
 from lqrlib.studies.record import STUDIES, Record, Study, load, run, store
@@ -35,6 +40,7 @@ __all__ = [
     "law",
     "load",
     "loop_settings",
+    "mean_cosine",
     "model_forecast",
     "passes",
     "plane",

@@ -27,7 +27,7 @@ from lqrlib.problem import LQR
 from lqrlib.rollout import rollout
 from lqrlib.studies.setting import Setting
 
-_TRAJECTORIES, _DRAWS, _STEP = 4000, 20_000, 1e-5
+_TRAJECTORIES, _DRAWS, _STEP = 3000, 20_000, 1e-5
 
 
 class CriticForecast(NamedTuple):
