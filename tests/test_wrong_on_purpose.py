@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 import pytest
-from systems import FIRST_GAINS, NAMED
+from systems import FIRST_GAINS, MOST, NAMED, z_scores
 
 from lqrlib import GaussianPolicy, exact, finite_horizon, rollout
 from lqrlib.check import check_gradient
@@ -44,6 +44,12 @@ def planned(lqr, data, K, cov, *, gamma):
     return 2 * ((lqr.R + gamma * B.T @ P @ B) @ K + gamma * B.T @ P @ fitted.A)
 
 
+def half(lqr, data, K, cov):
+    """Of every other trajectory: right, and no sum of what the check knows."""
+    some = data._replace(x=data.x[::2], u=data.u[::2], cost=data.cost[::2])
+    return estimate(lqr, some, K, cov)
+
+
 def five(credit):
     total = returns(credit)
     return total - np.concatenate([total[:, 5:], 0 * total[:, :5]], axis=1)
@@ -77,6 +83,9 @@ def checked(function, world, target="gaussian", **options):
 @in_every_world
 def test_the_gradient_without_a_mistake_passes(world):
     assert checked(estimate, world).passed
+    report = checked(half, world)
+    assert report.passed
+    assert np.abs(report.off_policy.z).max() > 0.1  # chance is left to be wrong by
 
 
 @in_every_world
@@ -137,5 +146,57 @@ def test_five_costs_have_the_mean_of_a_receding_horizon():
         rng = np.random.default_rng([SEED, seed])
         data = rollout.rollout(lqr, GaussianPolicy(K, COV), 100, T, rng)
         found.append(estimate(lqr, data, K, COV, pay=five))
-    z = (np.mean(found, axis=0) - exactly) / np.std(found, axis=0) * np.sqrt(sets)
-    assert np.abs(z).max() < 4
+    assert np.abs(z_scores(np.array(found), exactly)).max() < MOST
+
+
+def paid(M, Z):
+    """E[z'Mz zz'] for z ~ N(0, Z)."""
+    return np.trace(M @ Z) * Z + 2 * Z @ M @ Z
+
+
+def paid_by_value(lqr, K, T):
+    """Σ γᵗ E[V_t(x_t) x_t x_t'] under K, with V_t(x) = x'Px + const."""
+    stages, N = finite_horizon.constant(lqr, K, T), lqr.W + COV * lqr.B @ lqr.B.T
+    P = finite_horizon.value_matrices(lqr, stages)
+    X, const, total = finite_horizon.state_moments(lqr, stages, COV), 0, 0
+    for t in reversed(range(T)):
+        const = COV * np.trace(lqr.R) + lqr.gamma * (np.trace(P[t + 1] @ N) + const)
+        total = total + paid(P[t], X[t]) / lqr.gamma**t + const * X[t]
+    return total
+
+
+def paid_afterwards(lqr, K, K_b, T):
+    """Σ_{t<r} γᵗ E[c_t x_r x_r'], with actions of K up to t and of K_b from then on."""
+    X = finite_horizon.state_moments(lqr, finite_horizon.constant(lqr, K, T), COV)
+    G, L = np.hstack([lqr.A, lqr.B]), np.vstack([np.eye(lqr.n), K])
+    C = np.zeros((lqr.n + lqr.m,) * 2)
+    C[: lqr.n, : lqr.n], C[lqr.n :, lqr.n :] = lqr.Q, lqr.R
+    drawn = np.diag([0.0] * lqr.n + [COV] * lqr.m)
+    F, N, total = lqr.closed_loop(K_b), lqr.W + COV * lqr.B @ lqr.B.T, 0
+    for t in range(T):
+        Z = L @ X[t] @ L.T / lqr.gamma**t + drawn
+        cost = np.trace(C @ Z)
+        S = G @ paid(C, Z) @ G.T + cost * lqr.W
+        for _ in range(t + 1, T):
+            total, S = total + lqr.gamma**t * S, F @ S @ F.T + cost * N
+    return total
+
+
+@pytest.mark.parametrize("world", ["double_integrator", "three_rooms"])
+@pytest.mark.parametrize("mistake", ["whole return", "score of K_b"])
+def test_the_mean_on_other_data_is_off_by_the_change_of_the_gain(world, mistake):
+    lqr, K_b, T, sets = NAMED[world](), FIRST_GAINS[world], 8, 200
+    K = K_b + 0.06 * np.random.default_rng(SEED).standard_normal(K_b.shape)
+    right = finite_horizon.gradient(lqr, finite_horizon.constant(lqr, K, T), COV).sum(0)
+    extra = {
+        "whole return": -paid_afterwards(lqr, K, K_b, T),
+        "score of K_b": paid_by_value(lqr, K, T),
+    }[mistake]
+    found = []
+    for seed in range(sets):
+        rng = np.random.default_rng([SEED, 1, seed])
+        data = rollout.rollout(lqr, GaussianPolicy(K_b, COV), 400, T, rng)
+        found.append(ON_OTHER_DATA[mistake](lqr, data, K, COV))
+    off = z_scores(np.array(found), right + (K - K_b) @ extra / COV)
+    assert np.abs(off).max() < MOST
+    assert np.abs(z_scores(np.array(found), right)).max() > 2 * MOST
