@@ -16,6 +16,8 @@ PAGES = {
     "surrogates": "book/gaussian_hack.html",
     "weights": "book/importance_weights.html",
     "ladder": "book/deterministic_gradient.html",
+    "phases": "book/phases.html",
+    "lag": "book/phases.html",
 }
 every_explorer = pytest.mark.parametrize("name", PAGES)
 
