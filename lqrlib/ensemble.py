@@ -80,9 +80,10 @@ def second_moment_map(lqr: LQR, members: LinearModel, K: ArrayLike) -> Array:
     Raises
     ------
     ValueError
-        If K does not fit.
+        If K or the members do not fit the world.
     """
     gain, n = lqr.gain(K), lqr.n
+    _check(lqr, members)
     A, B = (_facing(part, gain.ndim) for part in (members.A, members.B))
     F = A + B @ gain
     kron = np.einsum("...ki,...lj->...ijkl", F, F).mean(axis=0)
@@ -106,7 +107,7 @@ def is_stable(lqr: LQR, members: LinearModel, K: ArrayLike) -> Flags:
     Raises
     ------
     ValueError
-        If K does not fit.
+        If K or the members do not fit the world.
     """
     return _radius(second_moment_map(lqr, members, K)) < 1.0
 
@@ -130,7 +131,7 @@ def value_matrix(lqr: LQR, members: LinearModel, K: ArrayLike) -> Array:
     Raises
     ------
     ValueError
-        If K does not fit.
+        If K or the members do not fit the world.
     """
     gain, n = lqr.gain(K), lqr.n
     one_step = second_moment_map(lqr, members, gain)
@@ -159,7 +160,13 @@ def q_matrix(lqr: LQR, members: LinearModel, P: Array) -> Array:
     -------
     array, shape [..., n+m, n+m]
         Θ_uu K + Θ_ux is half of the slope of the action value at u = Kx.
+
+    Raises
+    ------
+    ValueError
+        If the members do not fit the world.
     """
+    _check(lqr, members)
     n = lqr.n
     AB = _facing(np.concatenate([members.A, members.B], axis=-1), P.ndim)
     Theta = lqr.gamma * (AB.mT @ P @ AB).mean(axis=0)
@@ -183,12 +190,18 @@ def optimal_gain(lqr: LQR, members: LinearModel) -> Plan:
     Plan
         With one member, the optimal gain of its problem.
 
+    Raises
+    ------
+    ValueError
+        If the members do not fit the world.
+
     Notes
     -----
     De Koning (1982), "Infinite horizon optimal control of linear discrete time systems
     with stochastic parameters": value iteration converges from 0 if any gain has a
     finite cost.
     """
+    _check(lqr, members)
     n = lqr.n
     P = np.broadcast_to(lqr.Q, np.broadcast_shapes(members.A.shape[1:], lqr.Q.shape))
     K = np.zeros((*P.shape[:-2], lqr.m, n))
@@ -204,6 +217,17 @@ def optimal_gain(lqr: LQR, members: LinearModel) -> Plan:
     value = value_matrix(lqr, members, np.where(finite, K, 0.0))
     known = finite & np.isfinite(value).all(axis=(-2, -1), keepdims=True)
     return Plan(np.where(known, K, np.nan), np.where(known, value, np.nan))
+
+
+def _check(lqr: LQR, members: LinearModel) -> None:
+    """Refuse members of other sizes than the world's, or without their own axis."""
+    for name, part, core in (
+        ("A", members.A, (lqr.n, lqr.n)),
+        ("B", members.B, (lqr.n, lqr.m)),
+    ):
+        if np.ndim(part) < 3 or np.shape(part)[-2:] != core:
+            wanted = f"shape (members, …, {core[0]}, {core[1]})"
+            raise _validate.error(f"members.{name}", wanted, np.shape(part))
 
 
 def _facing(part: Array, ndim: int) -> Array:

@@ -69,7 +69,9 @@ def best_gain(lqr: LQR, K: ArrayLike) -> Array:
     """
     import scipy.optimize  # here, so that importing lqrlib stays cheap
 
-    first = _validate.matrix("K", K, (lqr.m, np.shape(K)[-1] if np.ndim(K) else 0))
+    first = _validate.real_array("K", K)
+    if first.ndim != 2:
+        raise _validate.error("K", f"one gain, shape ({lqr.m}, k)", first.shape)
     if not exact.is_stable(lqr, widen(lqr, first)):
         raise _validate.error("K", "a gain with finite cost", first.tolist())
 

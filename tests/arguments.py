@@ -5,6 +5,7 @@ size cannot pass unseen.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +14,16 @@ from systems import gaussian_data, plain_world
 from lqrlib import (
     GaussianPolicy,
     History,
+    LinearModel,
     LinearPolicy,
     MBPOSettings,
     StagePolicy,
+    ensemble,
     exact,
     finite_horizon,
     gradients,
     lyapunov,
+    observed,
     rates,
 )
 from lqrlib.check import check_gradient
@@ -477,6 +481,21 @@ def query_arguments():
     )
 
 
+def model_arguments():
+    agreed = ensemble.stack([LinearModel(WORLD.A, WORLD.B, WORLD.W, np.array(1.0))] * 2)
+    for function in (
+        ensemble.value_matrix,
+        ensemble.is_stable,
+        ensemble.second_moment_map,
+    ):
+        call = partial(function, WORLD, agreed)
+        yield Argument(f"ensemble.{function.__name__}", "K", call, GAIN, WRONG_K)
+    wrong = [(), (3,), (3, 2), (2, 4)]
+    widen, best = partial(observed.widen, WORLD), partial(observed.best_gain, WORLD)
+    yield Argument("observed.widen", "K", widen, GAIN, wrong)
+    yield Argument("observed.best_gain", "K", best, GAIN, [*wrong, (4, 2, 3)])
+
+
 def descent_arguments():
     def planned(K=GAIN, cov=COV):
         settings = MBPOSettings(K, "model", cov, n_trajectories=9, horizon=3, updates=1)
@@ -526,5 +545,6 @@ ARGUMENTS = [
     *ladder_arguments(),
     *check_arguments(),
     *query_arguments(),
+    *model_arguments(),
     *descent_arguments(),
 ]

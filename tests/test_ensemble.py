@@ -181,3 +181,16 @@ def test_a_gain_that_does_not_fit_is_refused_by_name():
     ):
         with pytest.raises(ValueError, match=r"^K: expected .+, found .+"):
             function(MAIN, members, np.zeros((2, 2)))
+
+
+def test_members_that_do_not_fit_the_world_are_refused_by_name():
+    alone = LinearModel(MAIN.A, MAIN.B, MAIN.W, np.array(1.0))
+    other = ensemble.stack([model_of(worlds.scalar())])
+    for members in (alone, other):
+        for call in (
+            lambda m: ensemble.optimal_gain(MAIN, m),
+            lambda m: ensemble.q_matrix(MAIN, m, np.eye(2)),
+            lambda m: ensemble.value_matrix(MAIN, m, FIRST_GAIN),
+        ):
+            with pytest.raises(ValueError, match=r"^members.A: expected .+, found .+"):
+                call(members)

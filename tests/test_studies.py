@@ -468,3 +468,25 @@ def test_the_hacks_forecast_is_worse_with_fewer_rows_and_less_noise():
     found = studies.hack_forecast(MAIN, (0.1, 1.0), (0.0, 0.9), updates=12)
     assert (np.diff(found, axis=1) > 0).all()
     assert (np.diff(found, axis=0) < 0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("cov", {"cov": 0.0}),
+        ("ratios", {"ratios": (1.5,)}),
+        ("size", {"size": 0}),
+    ],
+)
+def test_forecasts_refuse_what_they_cannot_foresee_by_name(name, changes):
+    given = {"cov": 1.0, "ratios": (0.5,)} | changes
+    with pytest.raises(ValueError, match=rf"^{name}: expected .+, found .+"):
+        studies.critic_forecast(MAIN, **given)
+    given["covs"] = (given.pop("cov"),)
+    with pytest.raises(ValueError, match=rf"^{name}: expected .+, found .+"):
+        studies.hack_forecast(MAIN, **given)
+
+
+def test_with_real_rows_only_the_hacks_forecast_has_nothing_to_say():
+    with pytest.raises(ValueError, match=r"^ratios: expected numbers in \[0, 1\)"):
+        studies.hack_forecast(MAIN, (1.0,), (1.0,))

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import gammaln, hyp1f1
 
-from lqrlib import critic, exact, ladder, rates
+from lqrlib import _validate, critic, exact, ladder, rates
 from lqrlib._validate import Array
 from lqrlib.policy import GaussianPolicy
 from lqrlib.problem import LQR
@@ -83,7 +83,14 @@ def critic_forecast(
     Returns
     -------
     CriticForecast
+
+    Raises
+    ------
+    ValueError
+        If ``cov`` is not above 0, a ratio not in [0, 1], or ``size`` no number of
+        trajectories.
     """
+    _check((cov,), ratios, size)
     real = _rows(setting, setting.K0, cov, 0)
     fresh = _rows(setting, exact.optimal_gain(setting.lqr), cov, 1)
     models = _model_moves(setting, real)
@@ -120,7 +127,13 @@ def model_forecast(setting: Setting, cov: float, *, size: int = 100) -> float:
     Returns
     -------
     float
+
+    Raises
+    ------
+    ValueError
+        If ``cov`` is not above 0, or ``size`` no number of trajectories.
     """
+    _check((cov,), (), size)
     moves = _model_moves(setting, _rows(setting, setting.K0, cov, 0))
     return _median_rise(setting, _law(setting, moves) / size)
 
@@ -150,7 +163,14 @@ def hack_forecast(
     Returns
     -------
     array, shape [C, R]
+
+    Raises
+    ------
+    ValueError
+        If a covariance is not above 0, a ratio not in [0, 1), or ``size`` no number of
+        trajectories.
     """
+    _check(covs, ratios, size, most=np.nextafter(1.0, 0.0))
     lqr, T = setting.lqr, setting.horizon
     Sigma = np.multiply.outer(np.asarray(covs), np.eye(lqr.m))[:, None]
     rows = size * (1.0 - np.asarray(ratios))
@@ -186,6 +206,19 @@ def mean_cosine(ratio: Array, dimension: int) -> Array:
     front = np.exp(gammaln((d + 1) / 2) - gammaln(d / 2 + 1)) / np.sqrt(2.0)
     found: Array = front * x * hyp1f1(0.5, d / 2 + 1, -0.5 * x * x)
     return found
+
+
+def _check(
+    covs: Sequence[float], ratios: Sequence[float], size: int, most: float = 1.0
+) -> None:
+    _validate.count("size", size)
+    for cov in covs:
+        if not _validate.number("cov", cov) > 0.0:
+            raise _validate.error("cov", "a number above 0", cov)
+    for ratio in ratios:
+        if not 0.0 <= _validate.number("ratios", ratio) <= most:
+            bracket = "]" if most == 1.0 else ")"
+            raise _validate.error("ratios", f"numbers in [0, 1{bracket}", ratio)
 
 
 def _rows(setting: Setting, K: Array, cov: float, seed: int) -> _Rows:
