@@ -32,7 +32,7 @@ from lqrlib.descent import backtracking, descend, descend_stages
 from lqrlib.importance import estimated_cost
 from lqrlib.ladder import spread
 from lqrlib.mbpo import mbpo
-from lqrlib.model import fit
+from lqrlib.model import fit, fit_ensemble, prediction_error
 from lqrlib.rollout import Transitions, rollout, transitions
 from lqrlib.weights import (
     breakdown,
@@ -343,8 +343,14 @@ def data_arguments():
         "cost": [(), (39,), (40, 1)],
         "x_next": [(), (3,), (39, 3)],
     }
+
+    def elite(some):
+        return fit_ensemble(some, 3, np.random.default_rng(0), elites=1)[0].A
+
     fits = {
         "fit": lambda some: fit(some).A,
+        "fit_ensemble": elite,
+        "prediction_error": lambda some: prediction_error(fit(rows), some),
         "lstdq": lambda some: lstdq(WORLD, some, GAIN).Theta,
     }
     for owner, call in fits.items():

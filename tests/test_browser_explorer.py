@@ -16,6 +16,7 @@ PAGES = {
     "surrogates": "book/gaussian_hack.html",
     "weights": "book/importance_weights.html",
     "ladder": "book/deterministic_gradient.html",
+    "model": "book/learning_model.html",
     "phases": "book/phases.html",
     "lag": "book/phases.html",
 }

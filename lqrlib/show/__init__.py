@@ -12,6 +12,8 @@ from lqrlib.show.known_world import forecast, gain_explorer
 from lqrlib.show.ladder import ladder_explorer
 from lqrlib.show.ladder_study import LadderStudy, ladder_study
 from lqrlib.show.landscape import claims, gain_plane, landscape
+from lqrlib.show.model import model_explorer
+from lqrlib.show.model_study import ModelStudy, model_data, model_study
 from lqrlib.show.phases import phase_explorer, thinned
 from lqrlib.show.puzzle import (
     REGIONS,
@@ -41,6 +43,7 @@ __all__ = [
     "HackSettings",
     "HackStudy",
     "LadderStudy",
+    "ModelStudy",
     "Panel",
     "PhaseLoop",
     "QueryStudy",
@@ -64,6 +67,9 @@ __all__ = [
     "learning_curve",
     "learning_figure",
     "method_explorer",
+    "model_data",
+    "model_explorer",
+    "model_study",
     "phase_explorer",
     "puzzle_explorer",
     "quartiles",
