@@ -75,7 +75,7 @@ def model_explorer(study: ModelStudy) -> Explorer:
                 rows,
                 "Relative errors of a fitted model on a logarithmic axis, one row "
                 "each for A + BK0, A, B, the gradient, the planned gain and the "
-                "excess of its cost: medians and quartiles of 60 data sets, and a "
+                "excess of its cost: medians and quartiles of 200 data sets, and a "
                 "tick at the value that is predicted.",
             ),
             Panel(

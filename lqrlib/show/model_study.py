@@ -5,7 +5,7 @@ that noise does. So one rollout of each serves all covariances, and the triangle
 QR factorisation of both side by side stand for the rows: least squares cannot tell.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
@@ -31,7 +31,7 @@ SHARES = {
     "five": (0.0, 0.25, 0.5, 0.75, 1.0),
 }
 READINGS = ("A + BK₀", "A", "B", "gradient", "planned gain", "J above J*")
-HORIZON, SEEDS = 60, 60
+HORIZON, SEEDS, TOGETHER = 60, 200, 50
 _DRAWS, _STEP = 4000, 1e-5
 
 
@@ -116,7 +116,7 @@ def model_study(
     lqr : LQR
     K0 : array, shape [m, n]
     executor : concurrent.futures.Executor, optional
-        Where the seeds are worked on; the numbers do not depend on it.
+        Where the data sets are worked on; the numbers do not depend on it.
 
     Returns
     -------
@@ -133,23 +133,26 @@ def model_study(
     if not exact.is_stable(lqr, first):
         raise _validate.error("K0", "a stable gain", K0)
     each = map if executor is None else executor.map
-    kinds = [
-        list(each(partial(_one_seed, lqr, first, shares), range(SEEDS)))
-        for shares in SHARES.values()
-    ]
-    error = {
-        name: np.stack([[found[name] for found, _ in kind] for kind in kinds])
-        for name in READINGS
-    }
-    condition = np.stack([[found for _, found in kind] for kind in kinds])
+    error: dict[str, list[Array]] = {name: [] for name in READINGS}
+    condition = []
+    for shares in SHARES.values():
+        parts = list(each(partial(_part, lqr, first, shares), _seeds()))
+        for name, kinds in error.items():
+            kinds.append(np.concatenate([found[name] for found, _ in parts]))
+        condition.append(np.concatenate([found for _, found in parts]))
     laws = [_law(lqr, first, shares) for shares in SHARES.values()]
     return ModelStudy(
         COVS,
         COUNTS,
-        {name: np.moveaxis(values, 1, -1) for name, values in error.items()},
+        {name: np.moveaxis(np.stack(kinds), 1, -1) for name, kinds in error.items()},
         {name: np.stack([law[name] for law in laws]) for name in READINGS},
-        np.median(condition, axis=1),
+        np.median(np.stack(condition), axis=1),
     )
+
+
+def _seeds() -> list[range]:
+    """What is worked on together: fits of many data sets cost little more than one."""
+    return [range(i, min(i + TOGETHER, SEEDS)) for i in range(0, SEEDS, TOGETHER)]
 
 
 def _gains(lqr: LQR, K0: ArrayLike, shares: Sequence[float]) -> Array:
@@ -158,32 +161,43 @@ def _gains(lqr: LQR, K0: ArrayLike, shares: Sequence[float]) -> Array:
     return first + np.array(shares)[:, None, None] * way
 
 
-def _one_seed(
-    lqr: LQR, first: Array, shares: Sequence[float], seed: int
+def _part(
+    lqr: LQR, first: Array, shares: Sequence[float], seeds: Sequence[int]
 ) -> tuple[dict[str, Array], Array]:
-    """Errors and conditions [C, N] of one nested data set."""
-    fitted = _fits(lqr, _gains(lqr, first, shares), COVS, COUNTS, seed)
+    """Errors and conditions [seeds, C, N] of nested data sets."""
+    fitted = _fits(lqr, _gains(lqr, first, shares), COVS, COUNTS, seeds)
     return _errors(lqr, first, fitted), fitted.condition
 
 
 def _fits(
-    lqr: LQR, K: Array, covs: Sequence[float], counts: Sequence[int], seed: int
+    lqr: LQR,
+    K: Array,
+    covs: Sequence[float],
+    counts: Sequence[int],
+    seeds: Iterable[int],
 ) -> LinearModel:
     """Least squares of nested data of the gains K [G, m, n], for all covariances."""
-    rng, each = np.random.default_rng([seed, len(K)]), counts[-1] // len(K)
-    quiet = replace(lqr, W=np.zeros_like(lqr.W), X0=np.zeros_like(lqr.X0))
-    own = rollout(lqr, LinearPolicy(K), each, HORIZON, rng)
-    moved = rollout(quiet, GaussianPolicy(K, 1.0), each, HORIZON, rng)
-    parts = [p for d in (own, moved) for p in (d.x[..., :-1, :], d.u, d.x[..., 1:, :])]
-    triangles = _triangles(np.concatenate(parts, axis=-1), counts)
+    triangles = np.stack(
+        [_triangles(_rows(lqr, K, counts[-1], i), counts) for i in seeds]
+    )
     width = triangles.shape[-1] // 2
     sigma = np.sqrt(covs)[:, None, None, None]
-    rows = triangles[..., :width] + sigma * triangles[..., width:]
+    rows = triangles[:, None, ..., :width] + sigma * triangles[:, None, ..., width:]
     x, u, x_next = np.split(rows, [lqr.n, lqr.n + lqr.m], axis=-1)
     fitted = model.fit(Transitions(x, u, np.zeros(x.shape[:-1]), x_next))
     # Divided by what is left of the rows that the triangles stand for.
     spare, true = 2 * width - lqr.n - lqr.m, HORIZON * np.array(counts) - lqr.n - lqr.m
     return fitted._replace(W=fitted.W * (spare / true)[:, None, None])
+
+
+def _rows(lqr: LQR, K: Array, count: int, seed: int) -> Array:
+    """(x, u, x') without noise in the actions, and beside them what that noise does."""
+    rng, each = np.random.default_rng([seed, len(K)]), count // len(K)
+    quiet = replace(lqr, W=np.zeros_like(lqr.W), X0=np.zeros_like(lqr.X0))
+    own = rollout(lqr, LinearPolicy(K), each, HORIZON, rng)
+    moved = rollout(quiet, GaussianPolicy(K, 1.0), each, HORIZON, rng)
+    parts = [p for d in (own, moved) for p in (d.x[..., :-1, :], d.u, d.x[..., 1:, :])]
+    return np.concatenate(parts, axis=-1)
 
 
 def _triangles(rows: Array, counts: Sequence[int]) -> Array:
