@@ -60,8 +60,8 @@ class MBPOSettings:
         N real trajectories of T steps in each collection. Default: 100 of 60, enough
         for planning with the model (`book/index.md`).
     updates : int
-        Number of updates after each collection. Default: 60, in which steps of the
-        default length reach K* and halfway back.
+        Number of updates after each collection. Default: 60; steps of the default
+        length reach K* in 46.
     collections : int
         How often the current policy collects. Default: once, the notes' sanity check;
         the original collects throughout.
