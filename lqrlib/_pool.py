@@ -13,16 +13,13 @@ from numpy.typing import NDArray
 from lqrlib import _steps, ensemble, observed
 from lqrlib._validate import Array
 from lqrlib.model import LinearModel, fit, fit_ensemble
-from lqrlib.policy import LinearPolicy
 from lqrlib.problem import LQR
 from lqrlib.rollout import (
     Transitions,
     blocks_of,
     draw_noise,
     draw_starts,
-    packed,
     stage_matrix,
-    transitions,
 )
 
 
@@ -169,8 +166,14 @@ def rows(pool: Pool, n: int) -> Transitions:
     -------
     Transitions
     """
-    nobody = LinearPolicy(np.zeros((1, n)))  # who acted is not looked at
-    return transitions(packed(pool.z, pool.cost, n, nobody))
+    z = np.moveaxis(pool.z, -1, -3)  # [C, R, P, T+1, n+m]
+
+    def flat(part: Array) -> Array:
+        return part.reshape(*part.shape[:2], -1, part.shape[-1])
+
+    cost = flat(pool.cost.mT[..., None])[..., 0]
+    x, u = flat(z[..., :-1, :n]), flat(z[..., :-1, n:])
+    return Transitions(x, u, cost, flat(z[..., 1:, :n]))
 
 
 def learn(cells: Cells, pool: Pool, rng: np.random.Generator) -> LinearModel:
