@@ -211,3 +211,101 @@ def test_make_says_what_is_wrong_with_the_python(book, python, says):
     )
     assert run.returncode != 0
     assert says in run.stdout
+
+
+CLAIM = """\
+$$ x = y $$ (equal)
+
+```{{claim}} {name}
+:equation: equal
+:test: {test}
+That $x = y$.
+```
+"""
+TEST = "tests/test_sums.py::test_sum"
+
+
+@pytest.fixture
+def claims(book):
+    """A small book with a test, and a page for the ledger that comes before others."""
+    (book.folder / "tests").mkdir()
+    (book.folder / "tests/test_sums.py").write_text("def test_sum():\n    ...\n")
+    book.write("a_ledger", code="1", text="```{ledger}\n```\n\n```{execution}\n```")
+    return book
+
+
+def checking(name, measured=1.0):
+    return f"from lqrlib import show\nshow.claim('{name}', {measured}, at_most=2)"
+
+
+def test_the_ledger_lists_a_claim_with_what_its_cell_has_measured(claims):
+    text = CLAIM.format(name="one-is-two", test=TEST)
+    claims.write("page", code=checking("one-is-two"), text=text)
+    run = claims.build()
+    assert run.returncode == 0, run.stdout + run.stderr
+    html = claims.folder / "_build/html/book"
+    ledger, page = (
+        (html / f"{name}.html").read_text("utf-8") for name in ("a_ledger", "page")
+    )
+    (line,) = [row for row in ledger.split("<tr") if "one-is-two" in row]
+    assert 'href="page.html#claim-one-is-two"' in line
+    assert 'href="page.html#cell-1"' in line
+    assert 'href="page.html#equation-equal"' in line
+    for words in ("That", "at most 2", "<p>1</p>", "yes", "test_sums.py", "test_sum"):
+        assert words in line
+    assert 'id="claim-one-is-two"' in page
+    assert 'id="cell-1"' in page
+    assert "allowed: at most 2" in page
+    assert '<p>1</p></td>\n<td class="text-right"><p>' in ledger.split("written-ex")[1]
+
+
+def test_a_new_measurement_reaches_the_ledger(claims):
+    text = CLAIM.format(name="one-is-two", test=TEST)
+    for measured in ("1.25", "1.75"):
+        claims.write("page", code=checking("one-is-two", measured), text=text)
+        assert claims.build().returncode == 0
+        ledger = (claims.folder / "_build/html/book/a_ledger.html").read_text("utf-8")
+        assert measured in ledger
+        assert claims.build().returncode == 0  # from the cache
+        again = (claims.folder / "_build/html/book/a_ledger.html").read_text("utf-8")
+        assert measured in again
+
+
+@pytest.mark.parametrize(
+    ("name", "test", "code", "complaint"),
+    [
+        ("a", TEST, "1", "claim a: no cell of this page checks it"),
+        ("a", TEST, checking("b"), "check b: this page makes no such claim"),
+        ("a", "tests/none.py::test_sum", checking("a"), "claim a: there is no test"),
+        ("a", "tests/test_sums.py::test_", checking("a"), "claim a: there is no test"),
+        ("a", "tests/test_sums.py", checking("a"), "claim a: there is no test"),
+        ("a", TEST, checking("a", 3.0), "the claim a does not hold: measured 3"),
+    ],
+    ids=["no check", "no claim", "no file", "no function", "no name", "false"],
+)
+def test_a_claim_that_is_not_checked_fails_the_build_both_times(
+    claims, name, test, code, complaint
+):
+    claims.write("page", code=code, text=CLAIM.format(name=name, test=test))
+    for _ in range(2):
+        run = claims.build()
+        assert run.returncode != 0
+        assert complaint in run.stdout + run.stderr
+
+
+def test_the_build_does_not_take_a_cell_s_word_for_it(claims):
+    record = {"name": "a", "measured": 3.0, "low": None, "high": 2.0, "allowed": ""}
+    comment = f"<!-- lqrlib-claim {json.dumps(record)} -->"
+    code = f"from IPython.display import HTML\nHTML('{comment}')"
+    claims.write("page", code=code, text=CLAIM.format(name="a", test=TEST))
+    run = claims.build()
+    assert run.returncode != 0
+    assert "claim a: it does not hold" in run.stdout + run.stderr
+
+
+def test_a_chapter_alone_does_not_miss_the_checks_of_others(claims):
+    for name in ("one", "two"):
+        text = CLAIM.format(name=name, test=TEST).replace("equal", f"equal-{name}")
+        claims.write(name, code=checking(name), text=text)
+    run = claims.build(LQRBOOK_CHAPTER="book/one.md")
+    assert run.returncode == 0, run.stdout + run.stderr

@@ -12,6 +12,7 @@ from lqrlib.show.known_world import forecast, gain_explorer
 from lqrlib.show.ladder import ladder_explorer
 from lqrlib.show.ladder_study import LadderStudy, ladder_study
 from lqrlib.show.landscape import claims, gain_plane, landscape
+from lqrlib.show.ledger import claim
 from lqrlib.show.model import model_explorer
 from lqrlib.show.model_study import ModelStudy, model_data, model_study
 from lqrlib.show.phases import phase_explorer, thinned
@@ -52,6 +53,7 @@ __all__ = [
     "Surrogate",
     "SurrogatePath",
     "band",
+    "claim",
     "claims",
     "excess",
     "figure",
