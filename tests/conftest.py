@@ -1,6 +1,7 @@
 """What tests share: the built book, and a browser that cannot reach the network."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,12 @@ FLAGS = [
     "--disable-gpu",
     "--disable-background-networking",
 ]
+
+
+def pages_of_the_book() -> list[str]:
+    """Names of all pages in the table of contents, such as ``book/index``."""
+    text = (ROOT / "_toc.yml").read_text(encoding="utf-8")
+    return re.findall(r"(?:root|file): (\S+)", text)
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,12 @@
 """The built pages, read as files: links, anchors, alternative texts, weight."""
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from conftest import ROOT, pages_of_the_book
 
 pytestmark = pytest.mark.book
 
@@ -45,7 +47,34 @@ def _own(path: Path) -> bool:
 
 def test_the_book_has_its_pages(pages, html):
     names = {path.relative_to(html).as_posix() for path in pages}
-    assert {"book/index.html", "book/known_world.html", "index.html"} <= names
+    assert {"index.html", *(f"{name}.html" for name in pages_of_the_book())} <= names
+
+
+def test_every_chapter_makes_claims_and_the_ledger_has_them_all(html):
+    ledger = (html / "book/ledger.html").read_text(encoding="utf-8")
+    rows = [row for row in ledger.split("<tr")[1:] if "<td>" in row]
+    listed = {claim for row in rows for claim in re.findall(r"#(claim-[\w-]+)", row)}
+    made = {}
+    for name in pages_of_the_book():
+        text = (html / f"{name}.html").read_text(encoding="utf-8")
+        made[name] = re.findall(r'id="(claim-[\w-]+)"', text)
+    chapters = re.split("Appendix", (ROOT / "_toc.yml").read_text(encoding="utf-8"))[0]
+    assert all(len(made[name]) > 1 for name in made if name in chapters)
+    assert listed == {claim for claims in made.values() for claim in claims}
+    assert len(rows) == len(listed) > 40
+    assert all("<p>yes</p>" in row and "#cell-" in row for row in rows)
+
+
+def test_the_report_has_every_page_with_cells_and_its_seconds(html):
+    report = (html / "book/execution.html").read_text(encoding="utf-8")
+    for name in pages_of_the_book():
+        cells = (html / f"{name}.html").read_text(encoding="utf-8").count('id="cell-')
+        page = name.removeprefix("book/")
+        if cells and page != "execution":
+            (row,) = [row for row in report.split("<tr")[1:] if f'{page}.html"' in row]
+            numbers = re.findall(r"<p>([\d.]+)</p>", row)
+            assert int(numbers[0]) == cells
+            assert float(numbers[1]) > 0
 
 
 def test_every_local_link_and_anchor_exists(pages):

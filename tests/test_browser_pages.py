@@ -4,30 +4,11 @@ import json
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import HTML
+from conftest import HTML, pages_of_the_book
 
 pytestmark = [pytest.mark.book, pytest.mark.browser]
 
-PAGES = [
-    f"book/{name}.html"
-    for name in (
-        "index",
-        "known_world",
-        "exact_gradient",
-        "finite_horizon",
-        "gaussian_hack",
-        "importance_weights",
-        "deterministic_gradient",
-        "wrong_on_purpose",
-        "learning_model",
-        "mbpo",
-        "real_ratio",
-        "phases",
-        "notation",
-        "reproduced",
-        "bibliography",
-    )
-]
+PAGES = [f"{name}.html" for name in pages_of_the_book()]
 
 # Faults of the theme and its parts, not of this book: a rule, and the start of each
 # place where it is broken. Anything else fails.
