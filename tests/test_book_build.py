@@ -114,6 +114,30 @@ def test_a_broken_page_fails_with_the_reason_both_times(book, page, complaint):
     assert book.build().returncode == 0
 
 
+@pytest.mark.skipif(os.cpu_count() == 1, reason="one processor runs one page")
+def test_pages_are_run_side_by_side(book):
+    meet = """\
+import time
+from pathlib import Path
+Path("../ran-{}").touch()
+while not Path("../ran-{}").exists():
+    time.sleep(0.01)"""
+    book.write("one", code=meet.format("one", "two"))
+    book.write("two", code=meet.format("two", "one"))  # each waits for the other one
+    run = book.build()
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_of_several_pages_the_broken_one_fails_with_the_reason_both_times(book):
+    book.write("one", code="1 / 0")
+    book.write("two", code="'sound'")
+    for _ in range(2):
+        run = book.build()
+        assert run.returncode != 0
+        assert "one.md" in run.stdout + run.stderr
+        assert "ZeroDivisionError" in run.stdout + run.stderr
+
+
 def test_a_new_citation_renumbers_the_links_of_all_pages(book):
     book.write("list", code="1", text="```{bibliography}\n```")
     book.write("one", code="1", text="{cite}`recht2019tour`")
