@@ -16,7 +16,9 @@ The world is linear, the cost quadratic, the policy u = Kx. Floors, from below:
 - `lqrlib.gradients`: the sampled expressions, of which `lqrlib.importance` holds those
   with weights, and `lqrlib.remedies` what else is said to help them;
 - `lqrlib.descent`: steps along any of them;
-- `lqrlib.mbpo`: the whole loop, alone and over a grid;
+- `lqrlib.soft`: the maximum-entropy problem that soft actor-critic solves;
+- `lqrlib.mbpo_settings`, `lqrlib.mbpo`: the whole loop, alone and over a grid;
+- `lqrlib.forecast`, `lqrlib.diagnose`: what data will be worth, before they are made;
 - `lqrlib.check`: whether a gradient function of your own has the right mean.
 
 `lqrlib.show` draws; it is imported on its own and needs matplotlib and ipywidgets.
@@ -26,16 +28,19 @@ from lqrlib import (
     check,
     critic,
     descent,
+    diagnose,
     ensemble,
     estimate,
     exact,
     finite_horizon,
+    forecast,
     gradients,
     history,
     importance,
     ladder,
     lyapunov,
     mbpo,
+    mbpo_settings,
     model,
     observed,
     policy,
@@ -43,15 +48,18 @@ from lqrlib import (
     rates,
     remedies,
     rollout,
+    soft,
     weight_moments,
     weights,
     worlds,
 )
 from lqrlib.check import GradientReport
 from lqrlib.critic import Critic
+from lqrlib.diagnose import Diagnosis
 from lqrlib.estimate import GradientEstimate
 from lqrlib.history import History, Status
-from lqrlib.mbpo import MBPOHistory, MBPOSettings, SweepResult
+from lqrlib.mbpo import MBPOHistory, SweepResult
+from lqrlib.mbpo_settings import MBPOSettings
 from lqrlib.model import LinearModel
 from lqrlib.policy import GaussianPolicy, LinearPolicy, StagePolicy
 from lqrlib.problem import LQR
@@ -62,6 +70,7 @@ __version__ = "0.1.0"
 __all__ = [
     "LQR",
     "Critic",
+    "Diagnosis",
     "GaussianPolicy",
     "GradientEstimate",
     "GradientReport",
@@ -78,16 +87,19 @@ __all__ = [
     "check",
     "critic",
     "descent",
+    "diagnose",
     "ensemble",
     "estimate",
     "exact",
     "finite_horizon",
+    "forecast",
     "gradients",
     "history",
     "importance",
     "ladder",
     "lyapunov",
     "mbpo",
+    "mbpo_settings",
     "model",
     "observed",
     "policy",
@@ -95,6 +107,7 @@ __all__ = [
     "rates",
     "remedies",
     "rollout",
+    "soft",
     "weight_moments",
     "weights",
     "worlds",

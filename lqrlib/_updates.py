@@ -18,6 +18,9 @@ from lqrlib.importance import Weighted, mean_cost, score_terms
 from lqrlib.model import LinearModel
 from lqrlib.weights import log_density, running_sum
 
+# Of the largest eigenvalue of Θ̂_uu: what is below is rounding.
+_NEGLIGIBLE = 1e-12
+
 
 class Look(NamedTuple):
     """What a step saw of its batch; each broadcasts to [C, R].
@@ -39,8 +42,25 @@ class Look(NamedTuple):
     effective: Array
 
 
-# From gains [C, R, m, n] to changes, and what was seen on the way.
-Step = Callable[[Array, np.random.Generator], tuple[Array, Look]]
+class Move(NamedTuple):
+    """What a step does to the policies N(Kx, Σ) of all cells.
+
+    Parameters
+    ----------
+    change : array, shape [C, R, m, n]
+        To be subtracted from K; nan where there is no step.
+    cov : array, shape [C, R or 1, m, m]
+        The next Σ.
+    look : Look
+    """
+
+    change: Array
+    cov: Array
+    look: Look
+
+
+# From gains [C, R, m, n] and covariances to the next ones.
+Step = Callable[[Array, Array, np.random.Generator], Move]
 
 
 def _look(
@@ -102,7 +122,7 @@ def hack(cells: Cells, pool: Pool, models: LinearModel, length: float) -> Step:
         )
         return np.sum([term.sum(axis=-1) for term in terms], axis=0)
 
-    def step(K: Array, rng: np.random.Generator) -> tuple[Array, Look]:
+    def step(K: Array, cov: Array, rng: np.random.Generator) -> Move:
         batch = draw(cells, pool, models, K, rng)
         found, effective = [], []
         for c in range(len(cov)):  # one covariance fits into the cache
@@ -113,7 +133,7 @@ def hack(cells: Cells, pool: Pool, models: LinearModel, length: float) -> Step:
             found.append(gradient(parts, K[c], cov[c]))
             effective.append(share)
         seen = _look(batch, cells.sizes.batch_size, effective=np.stack(effective))
-        return rule(np.stack(found), K), seen
+        return Move(rule(np.stack(found), K), cov, seen)
 
     return step
 
@@ -146,12 +166,12 @@ def dpg(cells: Cells, pool: Pool, models: LinearModel, damping: float) -> Step:
     """
     real = _moments_of(cells, pool)
 
-    def step(K: Array, rng: np.random.Generator) -> tuple[Array, Look]:
+    def step(K: Array, cov: Array, rng: np.random.Generator) -> Move:
         batch = draw(cells, pool, models, K, rng)
         found = critic.solve(cells.lqr, _in_batch(cells, real, batch), K)
         change = damping * found.gauss_newton(K)
         seen = _look(batch, cells.sizes.batch_size, found=found)
-        return _where_known(found, change), seen
+        return Move(_where_known(found, change), cov, seen)
 
     return step
 
@@ -178,7 +198,7 @@ def pathwise(cells: Cells, pool: Pool, models: LinearModel, length: float) -> St
     real, root = _moments_of(cells, pool), _steps.root(cells.cov)
     real_x = pool.z[..., :-1, :n, :]
 
-    def step(K: Array, rng: np.random.Generator) -> tuple[Array, Look]:
+    def step(K: Array, cov: Array, rng: np.random.Generator) -> Move:
         batch = draw(cells, pool, models, K, rng)
         sums = _in_batch(cells, real, batch)
         found = critic.solve(cells.lqr, sums, K)
@@ -193,9 +213,54 @@ def pathwise(cells: Cells, pool: Pool, models: LinearModel, length: float) -> St
         noise = curvature @ root @ crossed
         slope = found.gain_error(K) @ _states(sums, cells) + noise
         seen = _look(batch, cells.sizes.batch_size, found=found)
-        return _where_known(found, rule(slope, K)), seen
+        return Move(_where_known(found, rule(slope, K)), cov, seen)
 
     return step
+
+
+def soft(
+    cells: Cells, pool: Pool, models: LinearModel, damping: float, temperature: float
+) -> Step:
+    """LSTDQ on the batch, and the policy that is best for its Q̂ and the temperature.
+
+    That policy, ∝ exp(−Q̂(x, u)/τ), is N(K₊x, (τ/2)Θ̂_uu⁻¹) with the full Gauss–Newton
+    step for K₊: Σ goes there, K a share of the way. Both stay where Θ̂_uu is not
+    positive definite, since there is no such policy then.
+
+    Parameters
+    ----------
+    cells : Cells
+    pool : Pool
+    models : LinearModel
+    damping : float
+    temperature : float
+        τ.
+
+    Returns
+    -------
+    callable
+    """
+    real, n, m = _moments_of(cells, pool), cells.lqr.n, cells.lqr.m
+
+    def step(K: Array, cov: Array, rng: np.random.Generator) -> Move:
+        batch = draw(cells._replace(cov=cov), pool, models, K, rng)
+        found = critic.solve(cells.lqr, _in_batch(cells, real, batch), K)
+        curvature = found.Theta[..., n:, n:]
+        usable = np.asarray(found.determined & _definite(curvature))[..., None, None]
+        inverse = np.linalg.inv(np.where(usable, curvature, np.eye(m)))
+        wanted = 0.25 * temperature * (inverse + inverse.mT)
+        change = np.where(usable, damping * found.gauss_newton(K), np.nan)
+        seen = _look(batch, cells.sizes.batch_size, found=found)
+        return Move(change, np.where(usable, wanted, cov), seen)
+
+    return step
+
+
+def _definite(curvature: Array) -> NDArray[np.bool_]:
+    """Whether symmetric matrices are positive definite, and not only by rounding."""
+    finite = np.isfinite(curvature).all(axis=(-2, -1), keepdims=True)
+    values = np.linalg.eigvalsh(np.where(finite, curvature, 0.0))
+    return np.asarray(values[..., 0] > _NEGLIGIBLE * np.abs(values[..., -1]))
 
 
 def planned(cells: Cells, pool: Pool, models: LinearModel, damping: float) -> Step:  # noqa: ARG001
@@ -216,12 +281,12 @@ def planned(cells: Cells, pool: Pool, models: LinearModel, damping: float) -> St
     share = cells.real if cells.whole else cells.real / cells.sizes.batch_size
     no_batch = Look(share, np.array(0), np.array(1.0), np.array(1.0))
 
-    def step(K: Array, rng: np.random.Generator) -> tuple[Array, Look]:  # noqa: ARG001
+    def step(K: Array, cov: Array, rng: np.random.Generator) -> Move:  # noqa: ARG001
         P = ensemble.value_matrix(lqr, models, K)
         Theta = ensemble.q_matrix(lqr, models, P)
         curvature = Theta[..., n:, n:]
         E = curvature @ K + Theta[..., n:, :n]
-        return damping * np.linalg.solve(curvature, E), no_batch
+        return Move(damping * np.linalg.solve(curvature, E), cov, no_batch)
 
     return step
 

@@ -2,7 +2,7 @@ r"""Model-based policy optimisation (MBPO) in the linear-quadratic world.
 
 After every collection of real trajectories a model, or an ensemble, is fitted to all of
 them. Every update draws a batch: a share ``real_ratio`` of real trajectories, the rest
-from rollouts of the current policy in the model, branched off real states. One of four
+from rollouts of the current policy in the model, branched off real states. One of five
 expressions makes a step of it:
 
 - ``"hack"``: the likelihood-ratio gradient of N(Kx, Σ) with a time baseline;
@@ -10,6 +10,8 @@ expressions makes a step of it:
 - ``"dpg"``: LSTDQ on the batch, then a damped step along Θ̂_uu⁻¹(Θ̂_uu K + Θ̂_ux);
 - ``"pathwise"``: LSTDQ on the batch, then the slope of Q̂ at fresh actions in the
   batch's states, as in soft actor-critic; steps of one length;
+- ``"soft"``: LSTDQ on the batch, then a damped step towards the best policy for Q̂ and
+  a temperature, in gain and covariance: its Σ is no setting but found;
 - ``"model"``: a damped step that is exact on the fitted model: no batch, no real_ratio.
 
 A grid of covariances and ratios is one program whose leading axes are the grid. All
@@ -22,139 +24,29 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from lqrlib import _grid, _pool, _updates, _validate, exact, observed, worlds
 from lqrlib._validate import Array
 from lqrlib.critic import feature_count
 from lqrlib.descent import moved
 from lqrlib.history import History, Status
+from lqrlib.mbpo_settings import EXPRESSIONS, MIXINGS, MBPOSettings, split_batch
+from lqrlib.model import LinearModel
 from lqrlib.problem import LQR
 
-EXPRESSIONS = ("hack", "dpg", "pathwise", "model")
-MIXINGS = ("stratified", "bernoulli")
+__all__ = [
+    "EXPRESSIONS",
+    "MIXINGS",
+    "MBPOHistory",
+    "MBPOSettings",
+    "SweepResult",
+    "mbpo",
+    "split_batch",
+    "sweep",
+]
+
 _NORMALISED = ("hack", "pathwise")  # steps of one length; the others are damped
-
-
-@dataclass(frozen=True)
-class MBPOSettings:
-    """What MBPO is run with.
-
-    Defaults marked *original* are those of the code of Janner et al. (2019). The others
-    are this book's, chosen for the puzzle of its first page.
-
-    Parameters
-    ----------
-    K0 : array, shape [m, n]
-        The gain that collects the first real data, and the first one to be improved.
-    expression : str
-        ``"hack"``, ``"dpg"``, ``"pathwise"`` or ``"model"``. Default: the book's
-        recommendation.
-    cov : float or array, shape [m, m]
-        Covariance Σ of the policies that make the real data and the model's rows, and
-        of the weights; a number σ² means σ²I. Default: 1, the puzzle's.
-    real_ratio : float
-        Share of real trajectories in a batch, in [0, 1]. Default: .05, original
-        (`examples/config/*/0.py`).
-    n_trajectories, horizon : int
-        N real trajectories of T steps in each collection. Default: 100 of 60, enough
-        for planning with the model (`book/index.md`).
-    updates : int
-        Number of updates after each collection. Default: 60; steps of the default
-        length reach K* in 46.
-    collections : int
-        How often the current policy collects. Default: once, the notes' sanity check;
-        the original collects throughout.
-    batch_size : int, optional
-        Trajectories in a batch. Default: N, so that with one collection and real rows
-        only every batch is the data set. (The original: 256 transitions.)
-    branch_length : int, optional
-        Steps k of a model rollout, a divisor of T: it starts at a real state drawn
-        from all of them. Default: T, from the real initial states, since the hack
-        weighs whole trajectories. (The original: 1, rising to 15 or 25 in some tasks.)
-    members : int
-        Models in the ensemble, of which one is drawn for every sample and step. With 1,
-        the default, it is one least-squares fit of all rows. (The original: 7.)
-    elites : int, optional
-        How many of the members are used, by their error on held-out rows. Default: all
-        of them. (The original: 5.)
-    mixing : str
-        ``"stratified"``: int(B · real_ratio) trajectories of every batch are real;
-        default, original. ``"bernoulli"``: all of a batch is, with that probability, as
-        in mbrl-lib.
-    lag : float
-        Of the true actuator, in [0, 1), which nobody knows of (`worlds.with_lag`).
-        Default: 0, so that the model can be right.
-    step_length : float
-        |ΔK| of a step of the hack and of pathwise. Default: .05, one forty-sixth of the
-        way to K* in the puzzle.
-    damping : float
-        Share of the full Gauss–Newton step that ``"dpg"`` and ``"model"`` take.
-        Default: .5, which halves what an error of the critic does.
-
-    Raises
-    ------
-    ValueError
-        If a setting is out of its range, by name.
-    """
-
-    K0: ArrayLike
-    expression: str = "dpg"
-    cov: ArrayLike = 1.0
-    real_ratio: float = 0.05
-    n_trajectories: int = 100
-    horizon: int = 60
-    updates: int = 60
-    collections: int = 1
-    batch_size: int | None = None
-    branch_length: int | None = None
-    members: int = 1
-    elites: int | None = None
-    mixing: str = "stratified"
-    lag: float = 0.0
-    step_length: float = 0.05
-    damping: float = 0.5
-
-    def __post_init__(self) -> None:
-        for name, known in (("expression", EXPRESSIONS), ("mixing", MIXINGS)):
-            if getattr(self, name) not in known:
-                raise _validate.error(name, f"one of {known}", getattr(self, name))
-        for name in ("n_trajectories", "horizon", "updates", "collections", "members"):
-            _validate.count(name, getattr(self, name))
-        for name in ("step_length", "damping"):
-            if not _validate.number(name, getattr(self, name)) > 0.0:
-                raise _validate.error(name, "a number above 0", getattr(self, name))
-        if not 0.0 <= _validate.number("lag", self.lag) < 1.0:
-            raise _validate.error("lag", "a number in [0, 1)", self.lag)
-        if self.batch_size is not None:
-            _validate.count("batch_size", self.batch_size)
-        split_batch(self.sizes.batch_size, self.real_ratio)
-        self._check_branches()
-        wanted = f"at most {self.members}, the members"
-        if self.elites is not None and (
-            _validate.count("elites", self.elites) > self.members
-        ):
-            raise _validate.error("elites", wanted, self.elites)
-
-    def _check_branches(self) -> None:
-        k = self.branch_length
-        if k is not None and (_validate.count("branch_length", k), self.horizon % k)[1]:
-            raise _validate.error("branch_length", f"a divisor of {self.horizon}", k)
-        if self.expression == "hack" and k not in (None, self.horizon):
-            wanted = f"{self.horizon} for the hack, which weighs whole trajectories"
-            raise _validate.error("branch_length", wanted, k)
-
-    @property
-    def sizes(self) -> _pool.Sizes:
-        """The sizes, with defaults filled in."""
-        return _pool.Sizes(
-            self.n_trajectories,
-            self.horizon,
-            self.batch_size or self.n_trajectories,
-            self.branch_length or self.horizon,
-            self.members,
-            self.elites or self.members,
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,8 +58,10 @@ class MBPOHistory(History):
     Parameters
     ----------
     K, cost, status, within
-        As in `History`, over U + 1 gains. The optimum is that of the gains that see
-        what the policy sees (`observed.best_gain`): K* unless there is a lag.
+        As in `History`, of u = Kx, over U + 1 gains. The optimum is that of the gains
+        that see what the policy sees (`observed.best_gain`): K* unless there is a lag.
+    cov : array, shape [U + 1, ..., m, m]
+        Covariances Σ of the policies; all equal but for ``"soft"``.
     real_ratio : array, shape [U, ...]
         The effective one: real trajectories of a batch over its size.
     rank : array of int, shape [U, ...]
@@ -184,6 +78,7 @@ class MBPOHistory(History):
         The rank that determines a critic.
     """
 
+    cov: Array
     real_ratio: Array
     rank: NDArray[np.int64]
     condition: Array
@@ -220,42 +115,6 @@ class SweepResult(NamedTuple):
     axes: Mapping[str, tuple[Any, ...]]
     seeds: tuple[int, ...]
     history: MBPOHistory
-
-
-def split_batch(batch_size: int, real_ratio: float) -> tuple[int, int]:
-    """How many rows of a batch are real, and how many are the model's.
-
-    int(batch_size × real_ratio), as in the original: the share is rounded down.
-
-    Parameters
-    ----------
-    batch_size : int
-    real_ratio : float
-        In [0, 1].
-
-    Returns
-    -------
-    n_real, n_model : int
-
-    Raises
-    ------
-    ValueError
-        If ``batch_size`` is no whole number above 0, or ``real_ratio`` not in [0, 1].
-
-    Examples
-    --------
-    >>> split_batch(256, 0.05)
-    (12, 244)
-
-    Notes
-    -----
-    Janner et al. (2019), `mbpo/algorithms/mbpo.py`, lines 426 and 427.
-    """
-    size, ratio = _validate.count("batch_size", batch_size), real_ratio
-    if not 0.0 <= _validate.number("real_ratio", ratio) <= 1.0:
-        raise _validate.error("real_ratio", "a number in [0, 1]", ratio)
-    n_real = int(size * ratio)
-    return n_real, size - n_real
 
 
 def mbpo(lqr: LQR, settings: MBPOSettings, rng: np.random.Generator) -> MBPOHistory:
@@ -360,7 +219,7 @@ def _judge(
     judged = History.judge(
         K, exact.cost(world, observed.widen(world, K)), _optimum(lqr, world, settings)
     )
-    real_ratio, rank, condition, effective, error = records
+    cov, real_ratio, rank, condition, effective, error = records
     needed = feature_count(lqr)
     short = (rank[-1] > 0) & (rank[-1] < needed) & (judged.status != Status.DIVERGED)
     status = np.where(short, Status.REFUSED, judged.status).astype(np.int8)
@@ -369,6 +228,7 @@ def _judge(
         judged.cost,
         status,
         judged.within,
+        cov,
         real_ratio,
         rank,
         condition,
@@ -411,29 +271,44 @@ def _run(
     ratios: Sequence[float],
     rng: np.random.Generator,
 ) -> tuple[NDArray[Any], ...]:
-    """All cells of one seed: gains [U+1, C, R, m, n], then what `_judge` records."""
+    """All cells of one seed: K and Σ [U+1, C, R, …], then what `_judge` records."""
     cells, first = _cells(lqr, settings, cov, ratios)
     K = np.broadcast_to(first, (len(cov), len(ratios), lqr.m, lqr.n))
     going = exact.is_stable(cells.world, observed.widen(cells.world, K))
-    rate = settings.step_length
-    if settings.expression not in _NORMALISED:
-        rate = settings.damping
-    pool, gains, looks, errors = None, [K], [], []
+    cov, pool = cells.cov, None
+    gains, looks, errors = [K], [], []
+    covs = [np.broadcast_to(cov, (*going.shape, lqr.m, lqr.m))]
     for _ in range(settings.collections):
         # A lost path stands still; its place is taken by a gain that costs no overflow.
         acting = np.where(going[..., None, None], K, first)
-        pool = _pool.collect(cells, pool, acting, rng)
+        pool = _pool.collect(cells._replace(cov=cov), pool, acting, rng)
         models = _pool.learn(cells, pool, rng)
-        step = _STEPS[settings.expression](cells, pool, models, rate)
+        step = _step(settings, cells, pool, models)
         errors.append(np.broadcast_to(_pool.model_error(lqr, models), going.shape))
         for _ in range(settings.updates):
-            change, look = step(np.where(going[..., None, None], K, first), rng)
-            K = moved(K, change, going)
+            move = step(np.where(going[..., None, None], K, first), cov, rng)
+            K = moved(K, move.change, going)
+            cov = np.where(going[..., None, None], move.cov, cov)
             going = going & exact.is_stable(cells.world, observed.widen(cells.world, K))
             gains.append(K)
-            looks.append([np.broadcast_to(part, going.shape) for part in look])
+            covs.append(cov)
+            looks.append([np.broadcast_to(part, going.shape) for part in move.look])
     seen = (np.stack(part) for part in zip(*looks, strict=True))
-    return np.stack(gains), *seen, np.stack(errors)
+    return np.stack(gains), np.stack(covs), *seen, np.stack(errors)
+
+
+def _step(
+    settings: MBPOSettings,
+    cells: _pool.Cells,
+    pool: _pool.Pool,
+    models: LinearModel,
+) -> _updates.Step:
+    rate = settings.damping
+    if settings.temperature is not None:
+        return _updates.soft(cells, pool, models, rate, settings.temperature)
+    if settings.expression in _NORMALISED:
+        rate = settings.step_length
+    return _STEPS[settings.expression](cells, pool, models, rate)
 
 
 def _cells(

@@ -21,14 +21,17 @@ from lqrlib import (
     ensemble,
     exact,
     finite_horizon,
+    forecast,
     gradients,
     lyapunov,
     observed,
     rates,
+    soft,
 )
 from lqrlib.check import check_gradient
 from lqrlib.critic import exact_critic, lstdq, of_gaussian
 from lqrlib.descent import backtracking, descend, descend_stages
+from lqrlib.diagnose import diagnose
 from lqrlib.importance import estimated_cost
 from lqrlib.ladder import spread
 from lqrlib.mbpo import mbpo
@@ -209,6 +212,69 @@ def rates_arguments():
         np.array([[1, 2], [3, 4]]),
         [],
     )
+
+
+def soft_arguments():
+    of_gain_and_cov = {
+        "soft.cost": lambda K=GAIN, cov=COV: soft.cost(WORLD, K, cov, 0.5),
+        "action_value": lambda K=GAIN, cov=COV: (
+            soft.action_value(WORLD, K, cov, 0.5).const
+        ),
+        "policy_iteration": lambda K=GAIN, cov=COV: (
+            soft.policy_iteration(WORLD, K, cov, 0.5, 2).cov
+        ),
+        "soft.gradient": lambda K=GAIN, cov=COV: soft.gradient(WORLD, K, cov, 0.5).K,
+        "fisher_gradient": lambda K=GAIN, cov=COV: (
+            soft.fisher_gradient(WORLD, K, cov, 0.5).K
+        ),
+        "pathwise_spread": lambda K=GAIN, cov=COV: (
+            soft.pathwise_spread(WORLD, K, GAIN, cov, 3).variance
+        ),
+    }
+    for owner, call in of_gain_and_cov.items():
+        strict = owner != "fisher_gradient"
+        yield Argument(owner, "K", call, GAIN, WRONG_K)
+        yield Argument(
+            owner, "cov", lambda cov, f=call: f(cov=cov), COV, WRONG_COV, True, strict
+        )
+    yield Argument(
+        "best_covariance",
+        "K",
+        lambda K: soft.best_covariance(WORLD, K, 0.5),
+        GAIN,
+        WRONG_K,
+    )
+    yield Argument(
+        "pathwise_spread",
+        "K_behaviour",
+        lambda K: soft.pathwise_spread(WORLD, GAIN, K, COV, 3).variance,
+        GAIN,
+        WRONG_K,
+    )
+    yield Argument(
+        "entropy", "cov", lambda cov: soft.entropy(cov, 2), COV, WRONG_COV, True, True
+    )
+
+
+def forecast_arguments():
+    functions = {
+        "step_moments": lambda K=GAIN, cov=COV: forecast.step_moments(WORLD, K, cov, 3),
+        "identifiable": lambda K=GAIN, cov=COV: np.array(
+            forecast.identifiable(WORLD, K, cov, 3)
+        ),
+        "model_law": lambda K=GAIN, cov=COV: forecast.model_law(WORLD, K, cov, 3),
+        "critic_law": lambda K=GAIN, cov=COV: (
+            forecast.critic_law(WORLD, K, cov, 3).gain
+        ),
+        "diagnose": lambda K=GAIN, cov=COV: np.array(
+            diagnose(WORLD, K, cov, 3, 10).model.excess
+        ),
+    }
+    for owner, call in functions.items():
+        yield Argument(owner, "K", call, GAIN, WRONG_K)
+        yield Argument(
+            owner, "cov", lambda cov, f=call: f(cov=cov), COV, WRONG_COV, True
+        )
 
 
 def policy_arguments():
@@ -541,6 +607,8 @@ ARGUMENTS = [
     *exact_arguments(),
     *finite_horizon_arguments(),
     *rates_arguments(),
+    *soft_arguments(),
+    *forecast_arguments(),
     *policy_arguments(),
     *lyapunov_arguments(),
     *history_arguments(),

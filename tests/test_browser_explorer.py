@@ -19,6 +19,8 @@ PAGES = {
     "model": "book/learning_model.html",
     "phases": "book/phases.html",
     "lag": "book/phases.html",
+    "verdict": "book/verdict.html",
+    "diagnosis": "book/diagnose.html",
 }
 every_explorer = pytest.mark.parametrize("name", PAGES)
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from lqrlib import MBPOSettings, exact, mbpo, show, worlds
-from lqrlib.mbpo import sweep
+from lqrlib.mbpo import EXPRESSIONS, sweep
 from lqrlib.show import export, geometry, live
 
 LQR = worlds.double_integrator()
 K0 = [[-1.0, -1.0]]
 BEST = float(exact.cost(LQR, exact.optimal_gain(LQR)))
 SETTINGS = MBPOSettings(K0, n_trajectories=10, horizon=10, updates=6)
+NAMES = [name for name in EXPRESSIONS if name != "soft"]  # that one learns its cov
 AXES = {"cov": (0.1, 1.0, 10.0), "real_ratio": (0.0, 0.5, 1.0)}
 
 
@@ -20,7 +21,7 @@ AXES = {"cov": (0.1, 1.0, 10.0), "real_ratio": (0.0, 0.5, 1.0)}
 def sweeps():
     return {
         name: sweep(LQR, replace(SETTINGS, expression=name), AXES, range(4))
-        for name in show.EXPRESSIONS
+        for name in NAMES
     }
 
 

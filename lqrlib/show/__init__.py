@@ -4,6 +4,7 @@ Nothing in `lqrlib` outside this package imports matplotlib or ipywidgets.
 """
 
 from lqrlib.show.controls import Choice, Slider
+from lqrlib.show.diagnose import Diagnoses, diagnosis_explorer
 from lqrlib.show.exact_gradient import method_explorer
 from lqrlib.show.explorer import Explorer
 from lqrlib.show.hack import hack_explorer
@@ -33,13 +34,16 @@ from lqrlib.show.still import Still
 from lqrlib.show.style import COLOURS, EXPRESSIONS, band, figure, set_band
 from lqrlib.show.surrogate_study import Surrogate, SurrogatePath, surrogate
 from lqrlib.show.surrogates import surrogate_explorer
+from lqrlib.show.verdict import FAMILY_COLOURS, Verdicts, verdict_explorer
 from lqrlib.show.weight_region import weight_explorer
 
 __all__ = [
     "COLOURS",
     "EXPRESSIONS",
+    "FAMILY_COLOURS",
     "REGIONS",
     "Choice",
+    "Diagnoses",
     "Explorer",
     "HackSettings",
     "HackStudy",
@@ -52,9 +56,11 @@ __all__ = [
     "Still",
     "Surrogate",
     "SurrogatePath",
+    "Verdicts",
     "band",
     "claim",
     "claims",
+    "diagnosis_explorer",
     "excess",
     "figure",
     "forecast",
@@ -83,5 +89,6 @@ __all__ = [
     "surrogate",
     "surrogate_explorer",
     "thinned",
+    "verdict_explorer",
     "weight_explorer",
 ]

@@ -45,6 +45,7 @@ EXPRESSIONS = {
     "dpg": Look("deterministic gradient", "#2f7fc1"),
     "pathwise": Look("pathwise gradient", "#8a63c7"),
     "model": Look("model gradient", "#128a5e"),
+    "soft": Look("soft update", "#a0741a"),
 }
 
 RC: Any = {

@@ -18,10 +18,13 @@ from lqrlib.studies.record import STUDIES, Record, Study, load, run, store
 from lqrlib.studies.remedies import OTHERS, REMEDIES, remedy
 from lqrlib.studies.runs import batch, collecting, frozen
 from lqrlib.studies.setting import Setting, settings
+from lqrlib.studies.verdict import FAMILIES, METHODS, ending, normalised, updates
 
 __all__ = [
     "EXPRESSIONS",
+    "FAMILIES",
     "LOOPS",
+    "METHODS",
     "MODES",
     "OTHERS",
     "REMEDIES",
@@ -35,6 +38,7 @@ __all__ = [
     "batch",
     "collecting",
     "critic_forecast",
+    "ending",
     "frozen",
     "hack_forecast",
     "law",
@@ -42,6 +46,7 @@ __all__ = [
     "loop_settings",
     "mean_cosine",
     "model_forecast",
+    "normalised",
     "passes",
     "plane",
     "points",
@@ -52,5 +57,6 @@ __all__ = [
     "settings",
     "step_rule",
     "store",
+    "updates",
     "variant",
 ]

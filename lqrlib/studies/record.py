@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lqrlib import _validate
 from lqrlib._validate import Array
 from lqrlib.mbpo import EXPRESSIONS
-from lqrlib.studies import arrivals, hack, phases, remedies
+from lqrlib.studies import arrivals, hack, phases, remedies, verdict
 from lqrlib.studies.setting import settings
 
 SEEDS = tuple(range(20))
@@ -62,6 +62,13 @@ PLANE = {
     "seed": SEEDS,
 }
 
+VERDICT = {
+    "method": tuple(verdict.METHODS),
+    "cov": (1.0, 30.0),
+    "size": (10, 30, 100, 300, 1000),
+    "seed": MORE_SEEDS,
+}
+
 ENDS = {"expression": EXPRESSIONS, "seed": MORE_SEEDS}
 LENGTHS = {"expression": ("dpg", "pathwise"), "lag": (0.0, 0.5, 0.8)}
 LENGTHS |= {"branch_length": (1, 2, 5, 10, 20, 60), "members": (1,), "seed": SEEDS}
@@ -91,6 +98,9 @@ STUDIES = {
     },
     "lengths": Study(phases.variant, "double integrator", LENGTHS),
     "members": Study(phases.variant, "double integrator", MEMBERS),
+    "verdict": Study(verdict.ending, "double integrator", VERDICT),
+    "verdict-rooms": Study(verdict.ending, "three rooms", VERDICT),
+    "verdict-laplacian": Study(verdict.ending, "Laplacian", VERDICT),
 }
 
 

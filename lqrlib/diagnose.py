@@ -1,0 +1,369 @@
+r"""What will work on your system: a diagnosis before any data are made.
+
+Everything is computed from the world, the gain K that will make the data, its
+covariance Σ, and the size of the data; nothing is drawn. The world must be the true
+one, or stand for it: a fitted model gives the diagnosis of that model.
+"""
+
+import textwrap
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lqrlib import _validate, exact, forecast, ladder, weight_moments
+from lqrlib._validate import Array
+from lqrlib.problem import LQR
+
+# Who ends within 1 % of J* has arrived: what all of the book's records count.
+WITHIN = 0.01
+# `book/phases.md`: with fresh batches, sixty updates meet a negative curvature in a
+# quarter of the runs from this relative error on; at .19 none of fifty left, at .49
+# nearly nine in ten.
+CURVATURE_ERROR = 0.38
+
+_NAMES = {"model": "fitted model", "dpg": "deterministic gradient with LSTDQ"}
+
+
+class Costs(NamedTuple):
+    """Where the data start from, and what there is to be won.
+
+    Parameters
+    ----------
+    start : float
+        J(K) of the gain without its noise.
+    data : float
+        J(K, Σ), what the noisy policy costs while it makes the data.
+    optimum : float
+        J*.
+    distance : float
+        |K* − K|, in the Frobenius norm.
+    """
+
+    start: float
+    data: float
+    optimum: float
+    distance: float
+
+
+class Weights(NamedTuple):
+    """What importance weights of T steps can do on these data.
+
+    Parameters
+    ----------
+    breakdown : float
+        First share of the way from K to K* at which E[w²] is infinite; 0 where there
+        is no density, inf if the whole ray has a second moment.
+    critical_cov : float
+        σ² from which on K* has one; inf if no σ² suffices.
+    tail_index : float
+        sup{q : E[w^q] < ∞} at K*; 1 where there is no density.
+    error : float
+        Standard error of the hack's first gradient with a time baseline, over the
+        gradient; inf unless E[w²] is finite all the way to K*.
+    """
+
+    breakdown: float
+    critical_cov: float
+    tail_index: float
+    error: float
+
+
+class Excitation(NamedTuple):
+    """How much the data move: S = Σ_t E[z_t z_t'] / T with z = (x, u).
+
+    Parameters
+    ----------
+    smallest : float
+        Smallest eigenvalue of S.
+    condition : float
+        Of S; inf where it is singular.
+    given_state : float
+        Smallest eigenvalue of Σ: what u does that x does not tell.
+    identifiable : bool
+        Whether (A, B) and the critic follow from enough such data.
+    """
+
+    smallest: float
+    condition: float
+    given_state: float
+    identifiable: bool
+
+
+class Forecast(NamedTuple):
+    """Where an expression should end with n trajectories, to first order.
+
+    Parameters
+    ----------
+    excess : float
+        Median of J − J* over J*; inf where the data do not determine it.
+    needed : float
+        Trajectories for a median of `WITHIN`.
+    """
+
+    excess: float
+    needed: float
+
+
+class Diagnosis(NamedTuple):
+    """What n trajectories of N(Kx, Σ) are good for; `print` it for ten lines of words.
+
+    Parameters
+    ----------
+    n : int
+        Trajectories.
+    costs : Costs
+    weights : Weights
+    excitation : Excitation
+    model : Forecast
+        Of the optimal gain of the fitted model.
+    critic : Forecast
+        Of damped policy iteration with LSTDQ, the deterministic gradient.
+    curvature_error : float
+        Largest relative standard deviation of a diagonal entry of Θ̂_uu at K*.
+    """
+
+    n: int
+    costs: Costs
+    weights: Weights
+    excitation: Excitation
+    model: Forecast
+    critic: Forecast
+    curvature_error: float
+
+    @property
+    def arrives(self) -> tuple[str, ...]:
+        """Of "model" and "dpg", those that should end within `WITHIN`."""
+        found = {"model": self.model.excess, "dpg": self.critic.excess}
+        if not self.curvature_error < CURVATURE_ERROR:
+            del found["dpg"]
+        return tuple(name for name in found if found[name] <= WITHIN)
+
+    @property
+    def recommended(self) -> str:
+        """Of those the one with the smaller forecast; "none" if there is none."""
+        found = {"model": self.model.excess, "dpg": self.critic.excess}
+        return min(self.arrives, key=found.__getitem__, default="none")
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """In words, with the numbers."""
+        return (
+            _of_excitation(self.excitation),
+            _of_forecast("model", self.model, self.n),
+            _of_forecast("dpg", self.critic, self.n),
+            _of_curvature(self.curvature_error),
+            _of_weights(self.weights),
+        )
+
+    def of(self, n: int) -> "Diagnosis":
+        """The same for another number of trajectories: first order scales with it.
+
+        Parameters
+        ----------
+        n : int
+
+        Returns
+        -------
+        Diagnosis
+
+        Raises
+        ------
+        ValueError
+            If ``n`` is no number of trajectories.
+        """
+        share = self.n / _validate.count("n", n)
+        model, critic = (
+            part._replace(excess=share * part.excess)
+            for part in (self.model, self.critic)
+        )
+        error, root = self.weights.error, np.sqrt(share)
+        return self._replace(
+            n=n,
+            weights=self.weights._replace(error=float(root * error)),
+            model=model,
+            critic=critic,
+            curvature_error=float(root * self.curvature_error),
+        )
+
+    def report(self) -> str:
+        """The diagnosis in about ten lines.
+
+        Returns
+        -------
+        str
+        """
+        costs = self.costs
+        lines = [
+            f"J(K) = {costs.start:.4g}, J* = {costs.optimum:.4g}, "
+            f"|K* - K| = {costs.distance:.3g}; making the data costs {costs.data:.4g}",
+            *self.reasons,
+            f"recommended: {_NAMES.get(self.recommended, 'none yet')}",
+        ]
+        wrapped = (textwrap.fill(line, 78, subsequent_indent="  ") for line in lines)
+        return "\n".join(wrapped)
+
+    def __str__(self) -> str:
+        return self.report()
+
+
+def diagnose(
+    lqr: LQR, K: ArrayLike, cov: ArrayLike | None, horizon: int, n: int
+) -> Diagnosis:
+    """What n trajectories of N(Kx, Σ) are good for.
+
+    Parameters
+    ----------
+    lqr : LQR
+        The true world, or what stands for it.
+    K : array, shape [m, n]
+        Makes the data, and is the first gain to be improved. Stable,
+        √γ ρ(A + BK) < 1.
+    cov : float or array, shape [m, m]
+        Its covariance Σ; 0 or None: deterministic.
+    horizon : int
+        T, steps of a trajectory.
+    n : int
+        Trajectories.
+
+    Returns
+    -------
+    Diagnosis
+
+    Raises
+    ------
+    ValueError
+        If K is not stable, γ is 1, no gain is stable, or an argument has a wrong shape
+        or entry.
+    """
+    _validate.instance("lqr", lqr, LQR)
+    size = _validate.count("n", n)
+    gain, Sigma = _start(lqr, K, cov)
+    T = _validate.count("horizon", horizon)
+    costs, excitation = _costs(lqr, gain, Sigma), _excitation(lqr, gain, Sigma, T)
+    weights = _weights(lqr, gain, Sigma, T, size)
+    law = forecast.critic_law(lqr, gain, Sigma, T)
+    model = _forecast(lqr, forecast.model_law(lqr, gain, Sigma, T), size)
+    critic = _forecast(lqr, law.gain, size)
+    error = law.curvature / np.sqrt(size)
+    return Diagnosis(
+        size,
+        costs,
+        weights,
+        excitation,
+        model,
+        critic,
+        error,
+    )
+
+
+def _start(lqr: LQR, K: ArrayLike, cov: ArrayLike | None) -> tuple[Array, Array]:
+    gain = _validate.matrix("K", K, (lqr.m, lqr.n))
+    Sigma = _validate.covariance("cov", cov, lqr.m)
+    if Sigma.ndim > 2:
+        raise _validate.error("cov", "one covariance", f"shape {Sigma.shape}")
+    if lqr.gamma == 1.0:
+        raise _validate.error("gamma", "below 1, for a finite value", lqr.gamma)
+    if not exact.is_stable(lqr, gain):
+        raise _validate.error("K", "a gain with √γ ρ(A + BK) < 1", gain)
+    return gain, Sigma
+
+
+def _costs(lqr: LQR, K: Array, Sigma: Array) -> Costs:
+    best = exact.optimal_gain(lqr)
+    return Costs(
+        float(exact.cost(lqr, K)),
+        float(exact.cost(lqr, K, Sigma)),
+        float(exact.cost(lqr, best)),
+        float(np.linalg.norm(best - K)),
+    )
+
+
+def _excitation(lqr: LQR, K: Array, Sigma: Array, T: int) -> Excitation:
+    S = forecast.step_moments(lqr, K, Sigma, T).mean(axis=0)
+    values = np.linalg.eigvalsh(S)
+    known = forecast.identifiable(lqr, K, Sigma, T)
+    return Excitation(
+        float(max(values[0], 0.0)),
+        float(values[-1] / values[0]) if known else np.inf,
+        float(max(np.linalg.eigvalsh(Sigma)[0], 0.0)),
+        known,
+    )
+
+
+def _weights(lqr: LQR, K: Array, Sigma: Array, T: int, size: int) -> Weights:
+    best = exact.optimal_gain(lqr)
+    critical = float(weight_moments.critical_covariance(lqr, best, K, T))
+    if np.linalg.eigvalsh(Sigma)[0] <= 0.0:
+        return Weights(0.0, critical, 1.0, np.inf)
+    end = float(weight_moments.breakdown(lqr, K, best - K, Sigma, T))
+    alpha = float(weight_moments.tail_index(lqr, best, K, Sigma, T))
+    if end <= 1.0:
+        return Weights(end, critical, alpha, np.inf)
+    noise = float(ladder.spread(lqr, K, K, Sigma, T, "time baseline").deviation)
+    slope = float(np.linalg.norm(exact.gradient(lqr, K, Sigma)))
+    with np.errstate(divide="ignore"):
+        error = np.divide(noise / np.sqrt(size), slope)
+    return Weights(end, critical, alpha, float(error))
+
+
+def _forecast(lqr: LQR, law: Array, size: int) -> Forecast:
+    one = forecast.median_rise(lqr, law) / float(
+        exact.cost(lqr, exact.optimal_gain(lqr))
+    )
+    return Forecast(one / size, one / WITHIN)
+
+
+def _of_excitation(found: Excitation) -> str:
+    if found.identifiable:
+        return (
+            f"excitation: the data determine (A, B); smallest eigenvalue of E[zz'] "
+            f"{found.smallest:.2g}, condition {found.condition:.2g}"
+        )
+    cure = "give every action noise, or mix the data of several gains"
+    if found.given_state > 0.0:
+        cure = "the states do not move in all directions"
+    return f"excitation: not identifiable from one such policy: {cure}"
+
+
+def _of_forecast(name: str, found: Forecast, size: int) -> str:
+    if not np.isfinite(found.excess):
+        return f"{_NAMES[name]}: no number of trajectories determines it"
+    more = "enough" if found.excess <= WITHIN else "too few"
+    return (
+        f"{_NAMES[name]}: median {_percent(found.excess)} above J*; number of "
+        f"trajectories for {_percent(WITHIN)}: {max(np.ceil(found.needed), 1):,.0f}; "
+        f"{size:,}: {more}"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g}%"
+
+
+def _of_curvature(error: float) -> str:
+    if not np.isfinite(error):
+        return "critic's curvature: unknown"
+    verdict = "bear" if error < CURVATURE_ERROR else "do not bear"
+    return (
+        f"critic's curvature: uncertain by {_percent(error)}; fresh batches of this "
+        f"size {verdict} half Gauss-Newton steps (limit {_percent(CURVATURE_ERROR)})"
+    )
+
+
+def _of_weights(found: Weights) -> str:
+    if found.breakdown == 0.0:
+        return "hack: a deterministic policy has no density, hence no weights"
+    critical = f"above covariance {found.critical_cov:.3g}"
+    if not np.isfinite(found.critical_cov):
+        critical = "at no covariance"
+    if found.breakdown <= 1.0:
+        return (
+            f"hack: no second moment beyond {_percent(found.breakdown)} of the way "
+            f"to K*, where the tail index is {found.tail_index:.2f}; K* is in reach "
+            f"{critical}"
+        )
+    return (
+        f"hack: a second moment all the way to K*, {critical}; its first gradient is "
+        f"uncertain by {_percent(found.error)}"
+    )

@@ -1,0 +1,107 @@
+"""The explorer of the diagnosis: lines, dots, needs and words are the diagnoses'."""
+
+import itertools
+import re
+
+import ipywidgets
+import numpy as np
+import pytest
+
+import lqrlib
+from lqrlib import show, studies
+from lqrlib.diagnose import diagnose
+from lqrlib.show import diagnose as drawing
+from lqrlib.show import export, live
+
+COVS, SIZES = (0.01, 1.0, 100.0), (10, 100, 1000)
+SETTINGS = {"one": studies.settings()["double integrator"]}
+SETTINGS["other"] = studies.settings()["three rooms"]
+
+
+def made():
+    rng = np.random.default_rng(4)
+    found = {
+        name: [diagnose(s.lqr, s.K0, cov, 20, 100) for cov in COVS]
+        for name, s in SETTINGS.items()
+    }
+    measured = {
+        name: {of: 10 ** rng.uniform(-9, 2, (3, 3)) for of in drawing.NAMES}
+        for name in SETTINGS
+    }
+    measured["one"]["dpg"][0, 0] = np.inf
+    return show.Diagnoses(found, measured, COVS, SIZES)
+
+
+STUDY = made()
+EXPLORER = show.diagnosis_explorer(STUDY)
+STATES = list(itertools.product(SETTINGS, COVS, SIZES))
+every_state = pytest.mark.parametrize(("world", "cov", "n"), STATES)
+
+
+def held(world, cov, n):
+    return STUDY.found[world][COVS.index(cov)].of(n)
+
+
+@every_state
+def test_lines_are_forecasts_and_dots_are_what_was_measured(world, cov, n):
+    EXPLORER.show(world=world, cov=cov, n=n)
+    lines, dots = EXPLORER.moving[:2], EXPLORER.moving[2:4]
+    for name, line, dot in zip(drawing.NAMES, lines, dots, strict=True):
+        part = "model" if name == "model" else "critic"
+        expected = [getattr(held(world, cov, size), part).excess for size in SIZES]
+        inside = np.array(expected) < drawing._LARGEST
+        np.testing.assert_allclose(
+            np.array(line.get_ydata())[inside],
+            np.maximum(expected, 1.5 * drawing._LEAST)[inside],
+        )
+        seen = STUDY.measured[world][name][COVS.index(cov)]
+        shown = np.array(dot.get_ydata())
+        inside = (seen < drawing._LARGEST) & (seen > 1.5 * drawing._LEAST)
+        np.testing.assert_allclose(shown[inside], seen[inside])
+        assert (shown[np.isinf(seen)] > drawing._LARGEST).all()
+
+
+@every_state
+def test_the_marks_stand_where_the_sliders_do(world, cov, n):
+    EXPLORER.show(world=world, cov=cov, n=n)
+    needed, (here_n, here_cov) = EXPLORER.moving[4:6], EXPLORER.moving[6:]
+    assert list(here_n.get_xdata()) == pytest.approx([n, n])
+    assert here_cov.get_xydata()[0].tolist() == pytest.approx([cov, n])
+    for name, curve in zip(drawing.NAMES, needed, strict=True):
+        part = "model" if name == "model" else "critic"
+        wanted = [getattr(found, part).needed for found in STUDY.found[world]]
+        low, high = 1.2 * drawing._FEWEST, drawing._MOST
+        np.testing.assert_allclose(curve.get_ydata(), np.clip(wanted, low, high))
+
+
+@every_state
+def test_the_words_are_the_diagnosis(world, cov, n):
+    words, found = EXPLORER.show(world=world, cov=cov, n=n), held(world, cov, n)
+    assert words.startswith(f"{world}, σ² = {cov:g}, N = {n:,}: forecast ")
+    numbers = [float(text) for text in re.findall(r"(\S+)\s%", words)]
+    expected = [found.model.excess, found.critic.excess, found.curvature_error]
+    assert numbers[:3] == pytest.approx([100 * e for e in expected], rel=0.06)
+    assert ("lose their second moment" in words) == (found.weights.breakdown <= 1.0)
+    named = {"model": "the fitted model.", "dpg": "the critic."}
+    assert words.endswith(named.get(found.recommended, "more noise."))
+    assert "nan" not in words
+
+
+def test_the_page_holds_every_state():
+    assert len(export.html(EXPLORER).encode()) < 300_000
+    assert EXPLORER.default == {"world": "one", "cov": 1.0, "n": 100}
+
+
+def test_the_call_is_that_of_the_library():
+    given = {"world": "'three rooms'", "cov": "1.0", "n": "100"}
+    first, second = EXPLORER.call.format(**given).split("; ")
+    names = {"diagnose": lqrlib.diagnose, "studies": studies}
+    exec(first, names)
+    s = SETTINGS["other"]
+    assert eval(second, names) == diagnose(s.lqr, s.K0, 1.0, s.horizon, 100)
+
+
+def test_a_live_slider_between_two_covariances_shows_the_nearer_one():
+    assert isinstance(live.widget(EXPLORER), ipywidgets.Widget)
+    assert EXPLORER.show(cov=1.3) == EXPLORER.show(cov=1.0)
+    assert "N = 37" in EXPLORER.show(n=37.2)
