@@ -1,0 +1,99 @@
+"""The reference of `lqrlib`, from its docstrings, by Sphinx's own autodoc and napoleon.
+
+The docstrings are plain text: |x|, K*, K_b and x'Qx are mathematics, not markup, and
+what stands between single backticks is code, `exact.cost` for example. Before napoleon
+reads a docstring, formulas are escaped, and links are made of code that names something
+of the library, of pages of the book and of labels of its equations.
+"""
+
+import re
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from sphinx.application import Sphinx
+
+import lqrlib
+
+CODE = re.compile(r"(``[^`]+``|`[^`]+`)")
+EMPHASIS = r"(?<![\w*])\*[A-Za-z][A-Za-z -]*\*(?!\w)"
+MARKUP = re.compile(EMPHASIS + r"|[*|\\]|_(?![A-Za-z0-9])")
+EQUATIONS = re.compile(r"Equations? \([a-z0-9-]+\)(?: and \([a-z0-9-]+\))? of")
+FIELD = "Alias for field number"  # what Python says of a NamedTuple's field
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register with Sphinx."""
+    for extension in ("autodoc", "autosummary", "napoleon", "viewcode"):
+        app.setup_extension(f"sphinx.ext.{extension}")
+    app.connect("autodoc-process-docstring", as_markup, priority=400)
+    app.connect("autodoc-skip-member", skip_fields)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def skip_fields(
+    app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out the fields of NamedTuples: the class documents them."""
+    return True if FIELD in (getattr(obj, "__doc__", None) or "") else None
+
+
+def as_markup(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Turn the plain text of a docstring into reStructuredText, in place."""
+    home = obj if isinstance(obj, ModuleType) else import_module(module_of(name))
+    lines[:] = "\n".join(lines).split("\n")
+    text = "\n".join(line if ">>>" in line else escaped(line) for line in lines)
+    lines[:] = CODE.sub(lambda found: linked(found[0], home), text).split("\n")
+
+
+def module_of(name: str) -> str:
+    """The longest part of a dotted name that is a module."""
+    parts = name.split(".")
+    while len(parts) > 1:
+        try:
+            import_module(".".join(parts))
+        except ModuleNotFoundError:
+            parts.pop()
+        else:
+            break
+    return ".".join(parts)
+
+
+def escaped(line: str) -> str:
+    """A line in which nothing but code is markup."""
+    parts = CODE.split(line)
+    return "".join(
+        part if part.startswith("`") else MARKUP.sub(r"\\\g<0>", part) for part in parts
+    )
+
+
+def linked(code: str, home: ModuleType) -> str:
+    """Code in backticks as a link to what it names in the library, or as it is."""
+    name = code.strip("`")
+    if page := re.fullmatch(r"book/(\w+)\.md", name):
+        return f":doc:`/book/{page[1]}`"
+    target = found(name.removeprefix("lqrlib."), home)
+    return f":py:obj:`{name} <{target}>`" if target else f"``{name}``"
+
+
+def found(name: str, home: ModuleType) -> str | None:
+    """The full name of a public function, class or module of the library."""
+    for place in (home, lqrlib):
+        thing: Any = place
+        for part in name.split("."):
+            thing = getattr(thing, part, None)
+        full = full_name(thing)
+        if full.startswith("lqrlib") and "._" not in full:
+            package = re.match(r"lqrlib\.(show|studies)\.", full)
+            return f"{package[0]}{full.rsplit('.', 1)[1]}" if package else full
+    return None
+
+
+def full_name(thing: Any) -> str:
+    """Where a module, class or function lives; empty for anything else."""
+    if isinstance(thing, ModuleType):
+        return thing.__name__
+    name = getattr(thing, "__qualname__", None)
+    return f"{thing.__module__}.{name}" if name else ""
