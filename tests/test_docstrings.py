@@ -175,7 +175,10 @@ def test_every_equation_that_a_docstring_names_stands_in_its_chapter():
     code = "".join(
         path.read_text(encoding="utf-8") for path in root.glob("lqrlib/*.py")
     )
-    named = re.findall(r"[Ee]quation\s+\(([a-z-]+)\)\s+of\s+`(book/\w+\.md)`", code)
+    labels = r"\([a-z-]+\)(?:(?:,|\s+and)\s+\([a-z-]+\))*"
+    named = re.findall(rf"[Ee]quations?\s+({labels})\s+of\s+`(book/\w+\.md)`", code)
     assert named
-    for label, chapter in named:
-        assert f"$$ ({label})" in (root / chapter).read_text(encoding="utf-8")
+    for several, chapter in named:
+        text = (root / chapter).read_text(encoding="utf-8")
+        for label in re.findall(r"\(([a-z-]+)\)", several):
+            assert f"$$ ({label})" in text

@@ -17,8 +17,11 @@ import lqrlib
 
 CODE = re.compile(r"(``[^`]+``|`[^`]+`)")
 EMPHASIS = r"(?<![\w*])\*[A-Za-z][A-Za-z -]*\*(?!\w)"
-MARKUP = re.compile(EMPHASIS + r"|[*|\\]|_(?![A-Za-z0-9])")
-EQUATIONS = re.compile(r"Equations? \([a-z0-9-]+\)(?: and \([a-z0-9-]+\))? of")
+MARKUP = re.compile(rf"({EMPHASIS})|[*|\\]|_(?![A-Za-z0-9])")
+LABEL = re.compile(r"\(([a-z][a-z0-9-]*)\)")
+EQUATIONS = re.compile(
+    rf"\b[Ee]quations?\s+{LABEL.pattern}(?:(?:,| and)\s+{LABEL.pattern})*\s+of\s"
+)
 FIELD = "Alias for field number"  # what Python says of a NamedTuple's field
 
 
@@ -45,7 +48,8 @@ def as_markup(
     home = obj if isinstance(obj, ModuleType) else import_module(module_of(name))
     lines[:] = "\n".join(lines).split("\n")
     text = "\n".join(line if ">>>" in line else escaped(line) for line in lines)
-    lines[:] = CODE.sub(lambda found: linked(found[0], home), text).split("\n")
+    text = CODE.sub(lambda found: linked(found[0], home), text)
+    lines[:] = EQUATIONS.sub(numbered, text).split("\n")
 
 
 def module_of(name: str) -> str:
@@ -62,11 +66,21 @@ def module_of(name: str) -> str:
 
 
 def escaped(line: str) -> str:
-    """A line in which nothing but code is markup."""
+    """A line in which nothing but code and *emphasis* is markup."""
     parts = CODE.split(line)
     return "".join(
-        part if part.startswith("`") else MARKUP.sub(r"\\\g<0>", part) for part in parts
+        part if part.startswith("`") else MARKUP.sub(escape, part) for part in parts
     )
+
+
+def escape(found: re.Match[str]) -> str:
+    """Emphasis as it is; before any other sign a backslash."""
+    return found[1] or "\\" + found[0]
+
+
+def numbered(found: re.Match[str]) -> str:
+    """Labels of equations as links that show their numbers."""
+    return LABEL.sub(r":eq:`\1`", found[0])
 
 
 def linked(code: str, home: ModuleType) -> str:

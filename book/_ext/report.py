@@ -191,7 +191,7 @@ def exists(test: str) -> bool:
 def outcome(check: Check, claim: Claim) -> nodes.paragraph:
     """The last line of a claim's box."""
     line = nodes.paragraph(classes=["claim-check"])
-    line += nodes.Text(f"Measured {check.measured:.4g} in ")
+    line += nodes.Text(f"Measured {check.measured:.3g} in ")
     line += nodes.reference("", f"cell {check.cell}", refuri=f"#cell-{check.cell}")
     line += nodes.Text(f", allowed: {check.allowed}. Tested by ")
     line += nodes.literal(text=claim.test.split("::")[-1])
@@ -258,7 +258,7 @@ def row(name: str, claim: Claim, check: Check | None) -> str:
     if check:
         cell = f"{{ref}}`{check.cell} <check-{name}>`"
         holds = "yes" if check.holds else "**no**"
-        found = [cell, f"{check.measured:.4g}", check.allowed, holds]
+        found = [cell, f"{check.measured:.3g}", check.allowed, holds]
     tested = f"`{Path(file).name}` `{test}`"
     return "| " + " | ".join([first, claim.equations, *found, tested]) + " |"
 
