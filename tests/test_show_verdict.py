@@ -49,7 +49,7 @@ def test_every_dot_is_at_its_median_or_at_an_edge(world, cov, size):
         if np.isinf(value):
             assert x == LEFT
         else:
-            assert x == pytest.approx(np.clip(value, 1.5e-6, drawing._HIGH))
+            assert x == pytest.approx(np.clip(value, 1.5 * drawing._LOW, drawing._HIGH))
 
 
 @every_state
@@ -59,7 +59,7 @@ def test_every_bar_goes_from_quartile_to_quartile(world, cov, size):
     for row, bar in enumerate(EXPLORER.moving[:-4]):
         (a, b), rows = bar.get_xdata(), bar.get_ydata()
         assert list(rows) == [row, row]
-        expected = np.clip(low[row], 1.5e-6, drawing._HIGH)
+        expected = np.clip(low[row], 1.5 * drawing._LOW, drawing._HIGH)
         assert a == (LEFT if np.isinf(low[row]) else pytest.approx(expected))
         assert a <= b
         assert (b == LEFT) == np.isinf(high[row])

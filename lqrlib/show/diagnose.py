@@ -12,11 +12,11 @@ from lqrlib.diagnose import WITHIN, Diagnosis
 from lqrlib.show.controls import Choice, Slider
 from lqrlib.show.explorer import Explorer
 from lqrlib.show.scene import Panel
-from lqrlib.show.style import COLOURS, EXPRESSIONS, figure
+from lqrlib.show.style import COLOURS, EXPRESSIONS, figure, percent
 
 NAMES = ("model", "dpg")
-_FEWEST, _MOST = 0.1, 1e6  # trajectories on the axis
-_LEAST, _LARGEST = 1e-7, 30.0  # excess
+_FEWEST, _MOST = 0.5, 1e6  # trajectories on the axis
+_LEAST, _LARGEST = 1e-9, 30.0  # excess
 _CALL = (
     "s = studies.settings()[{world}]; "
     "diagnose.diagnose(s.lqr, s.K0, {cov}, s.horizon, {n})"
@@ -146,8 +146,9 @@ def _forecasts(found: Diagnosis, name: str, sizes: Sequence[float]) -> Array:
 
 
 def _needs(found: Diagnosis, name: str) -> float:
+    """Not less than one trajectory, for there are no parts of one."""
     part = found.model if name == "model" else found.critic
-    return min(max(part.needed, 1.2 * _FEWEST), _MOST)
+    return min(max(part.needed, 1.0), _MOST)
 
 
 def _inside(excess: Array) -> Array:
@@ -156,9 +157,9 @@ def _inside(excess: Array) -> Array:
 
 
 def _words(found: Diagnosis) -> str:
-    fitted, critic = _percent(found.model.excess), _percent(found.critic.excess)
+    fitted, critic = percent(found.model.excess), percent(found.critic.excess)
     words = f"forecast {fitted} above J* for the fitted model, {critic} for the critic"
-    words += f", whose curvature is uncertain by {_percent(found.curvature_error)}. "
+    words += f", whose curvature is uncertain by {percent(found.curvature_error)}. "
     reach = found.weights.breakdown
     if reach <= 1.0:
         lost = f"{100 * reach:.0f}\N{NO-BREAK SPACE}%"
@@ -168,7 +169,3 @@ def _words(found: Diagnosis) -> str:
     named = {"model": "the fitted model", "dpg": "the critic"}
     best = named.get(found.recommended, "nothing yet: more data, or more noise")
     return f"{words}Recommended: {best}."
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g}\N{NO-BREAK SPACE}%"

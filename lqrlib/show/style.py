@@ -85,6 +85,23 @@ def figure(
     return fig, ax
 
 
+def percent(share: float) -> str:
+    """A share in per cent, in two digits, without an exponent.
+
+    Parameters
+    ----------
+    share : float
+
+    Returns
+    -------
+    str
+    """
+    digits = np.format_float_positional(
+        100.0 * share, precision=2, fractional=False, trim="-"
+    )
+    return f"{digits}\N{NO-BREAK SPACE}%"
+
+
 def band(
     ax: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, **look: Any
 ) -> Polygon:

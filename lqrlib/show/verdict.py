@@ -8,14 +8,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lqrlib._validate import Array
+from lqrlib.diagnose import WITHIN
 from lqrlib.show.controls import Choice, Slider
 from lqrlib.show.explorer import Explorer
 from lqrlib.show.puzzle import quartiles
 from lqrlib.show.scene import Panel
-from lqrlib.show.style import COLOURS, EXPRESSIONS, figure
+from lqrlib.show.style import COLOURS, EXPRESSIONS, figure, percent
 
-WITHIN = 0.01
-_LOW, _HIGH, _LOST = 1e-6, 30.0, 120.0  # the axis, and where "left" stands
+_LOW, _HIGH, _LOST = 3e-8, 30.0, 150.0  # the axis, and where "left" stands
 FAMILY_COLOURS = {
     "weights": EXPRESSIONS["hack"].colour,
     "critic": EXPRESSIONS["dpg"].colour,
@@ -143,8 +143,8 @@ def _shown(excess: Array) -> Array:
 def _words(methods: Sequence[str], middle: Array) -> str:
     order = np.argsort(middle, kind="stable")
     best, good = order[0], int((middle < WITHIN).sum())
-    share = f"{100 * middle[best]:.2g}\N{NO-BREAK SPACE}%"
-    words = f"the median run of {methods[best]} ends nearest, {share} above J*; "
+    words = f"the median run of {methods[best]} ends nearest, "
+    words += f"{percent(middle[best])} above J*; "
     words += f"{good} of {len(methods)} medians end within 1\N{NO-BREAK SPACE}%"
     lost = [
         name for name, value in zip(methods, middle, strict=True) if value == np.inf
