@@ -21,6 +21,8 @@ WITHIN = 0.01
 # quarter of the runs from this relative error on; at .19 none of fifty left, at .49
 # nearly nine in ten.
 CURVATURE_ERROR = 0.38
+# Of |K*|: a gain that is nearer than this is K*, and its gradient rounding.
+_ROUNDING = 1e-9
 
 _NAMES = {"model": "fitted model", "dpg": "deterministic gradient with LSTDQ"}
 
@@ -60,7 +62,8 @@ class Weights(NamedTuple):
         sup{q : E[w^q] < ∞} at K*; 1 where there is no density.
     error : float
         Standard error of the hack's first gradient with a time baseline, over the
-        gradient; inf unless E[w²] is finite all the way to K*.
+        gradient; inf unless E[w²] is finite all the way to K*, and inf at K*, where
+        the gradient is zero.
     """
 
     breakdown: float
@@ -300,11 +303,11 @@ def _weights(lqr: LQR, K: Array, Sigma: Array, T: int, size: int) -> Weights:
     alpha = float(weight_moments.tail_index(lqr, best, K, Sigma, T))
     if end <= 1.0:
         return Weights(end, critical, alpha, np.inf)
+    if np.linalg.norm(best - K) <= _ROUNDING * np.linalg.norm(best):
+        return Weights(end, critical, alpha, np.inf)
     noise = float(ladder.spread(lqr, K, K, Sigma, T, "time baseline").deviation)
     slope = float(np.linalg.norm(exact.gradient(lqr, K, Sigma)))
-    with np.errstate(divide="ignore"):
-        error = np.divide(noise / np.sqrt(size), slope)
-    return Weights(end, critical, alpha, float(error))
+    return Weights(end, critical, alpha, noise / np.sqrt(size) / slope)
 
 
 def _forecast(lqr: LQR, law: Array, size: int) -> Forecast:
@@ -363,7 +366,10 @@ def _of_weights(found: Weights) -> str:
             f"to K*, where the tail index is {found.tail_index:.2f}; K* is in reach "
             f"{critical}"
         )
+    first = f"uncertain by {_percent(found.error)}"
+    if not np.isfinite(found.error):
+        first = "zero, since this gain is K*"
     return (
         f"hack: a second moment all the way to K*, {critical}; its first gradient is "
-        f"uncertain by {_percent(found.error)}"
+        f"{first}"
     )

@@ -47,6 +47,16 @@ def test_above_the_critical_covariance_the_weights_have_a_standard_error():
 
 
 @every_world
+def test_at_the_optimum_no_gradient_is_there_to_be_uncertain_of(name):
+    lqr = SETTINGS[name].lqr
+    found = diagnose(lqr, exact.optimal_gain(lqr), 1.0, SETTINGS[name].horizon, 100)
+    assert found.weights.error == np.inf
+    assert "first gradient is zero, since this gain is K*" in " ".join(
+        found.report().split()
+    )
+
+
+@every_world
 def test_forecasts_are_those_of_the_laws_and_fall_like_one_over_n(name):
     setting = SETTINGS[name]
     few, many = of(setting, n=10), of(setting, n=1000)
