@@ -21,6 +21,9 @@ WITHIN = 0.01
 # quarter of the runs from this relative error on; at .19 none of fifty left, at .49
 # nearly nine in ten.
 CURVATURE_ERROR = 0.38
+# `book/diagnose.md`: from five effective rows for each unknown on medians are within a
+# factor of two of the forecast; below one they are beyond any factor.
+ROWS = 5.0
 # Of |K*|: a gain that is nearer than this is K*, and its gradient rounding.
 _ROUNDING = 1e-9
 
@@ -100,12 +103,22 @@ class Forecast(NamedTuple):
     ----------
     excess : float
         Median of J − J* over J*; inf where the data do not determine it.
+    rows : float
+        Effective rows (`forecast.effective_rows`) for each unknown that is fitted:
+        n + m for a row of (A, B), (n + m)(n + m + 1)/2 + 1 for a critic. Below `ROWS`
+        the forecast is too good.
     needed : float
-        Trajectories for a median of `WITHIN`.
+        Trajectories for a median of `WITHIN`, and for `ROWS`.
     """
 
     excess: float
+    rows: float
     needed: float
+
+    @property
+    def arrives(self) -> bool:
+        """Whether the median should be within `WITHIN`, with rows enough to say so."""
+        return self.excess <= WITHIN and self.rows >= ROWS
 
 
 class Diagnosis(NamedTuple):
@@ -137,16 +150,23 @@ class Diagnosis(NamedTuple):
     @property
     def arrives(self) -> tuple[str, ...]:
         """Of "model" and "dpg", those that should end within `WITHIN`."""
-        found = {"model": self.model.excess, "dpg": self.critic.excess}
-        if not self.curvature_error < CURVATURE_ERROR:
-            del found["dpg"]
-        return tuple(name for name in found if found[name] <= WITHIN)
+        steady = self.curvature_error < CURVATURE_ERROR
+        held = {"model": self.model.arrives, "dpg": self.critic.arrives and steady}
+        return tuple(name for name, arrives in held.items() if arrives)
 
     @property
     def recommended(self) -> str:
-        """Of those the one with the smaller forecast; "none" if there is none."""
-        found = {"model": self.model.excess, "dpg": self.critic.excess}
-        return min(self.arrives, key=found.__getitem__, default="none")
+        """The first of those; "none" if there is none.
+
+        In a linear world with Gaussian noise least squares are the maximum-likelihood
+        fit, so that to first order no critic is ahead of the plan.
+        """
+        return next(iter(self.arrives), "none")
+
+    @property
+    def without_model(self) -> str:
+        """What to do where no model shall be fitted: "dpg", or "none"."""
+        return "dpg" if "dpg" in self.arrives else "none"
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -177,7 +197,7 @@ class Diagnosis(NamedTuple):
         """
         share = self.n / _validate.count("n", n)
         model, critic = (
-            part._replace(excess=share * part.excess)
+            part._replace(excess=share * part.excess, rows=part.rows / share)
             for part in (self.model, self.critic)
         )
         error, root = self.weights.error, np.sqrt(share)
@@ -201,7 +221,8 @@ class Diagnosis(NamedTuple):
             f"J(K) = {costs.start:.4g}, J* = {costs.optimum:.4g}, "
             f"|K* - K| = {costs.distance:.3g}; making the data costs {costs.data:.4g}",
             *self.reasons,
-            f"recommended: {_NAMES.get(self.recommended, 'none yet')}",
+            f"recommended: {_NAMES.get(self.recommended, 'none yet')}; without a "
+            f"model: {_NAMES.get(self.without_model, 'none yet')}",
         ]
         wrapped = (textwrap.fill(line, 78, subsequent_indent="  ") for line in lines)
         return "\n".join(wrapped)
@@ -236,28 +257,28 @@ def diagnose(
     Raises
     ------
     ValueError
-        If K is not stable, γ is 1, no gain is stable, or an argument has a wrong shape
-        or entry.
+        If K is not stable, γ is 1, no gain is stable, J* is 0, or an argument has a
+        wrong shape or entry.
+
+    Notes
+    -----
+    Nearly all of the time goes into the weights, whose moments are a recursion over
+    the steps, and grows with T.
     """
     _validate.instance("lqr", lqr, LQR)
     size = _validate.count("n", n)
     gain, Sigma = _start(lqr, K, cov)
     T = _validate.count("horizon", horizon)
     costs, excitation = _costs(lqr, gain, Sigma), _excitation(lqr, gain, Sigma, T)
-    weights = _weights(lqr, gain, Sigma, T, size)
+    if costs.optimum <= 0.0:
+        raise _validate.error("lqr", "J* > 0, to be compared with", costs.optimum)
     law = forecast.critic_law(lqr, gain, Sigma, T)
-    model = _forecast(lqr, forecast.model_law(lqr, gain, Sigma, T), size)
-    critic = _forecast(lqr, law.gain, size)
-    error = law.curvature / np.sqrt(size)
-    return Diagnosis(
-        size,
-        costs,
-        weights,
-        excitation,
-        model,
-        critic,
-        error,
-    )
+    effective, p = forecast.effective_rows(lqr, gain, Sigma, T), lqr.n + lqr.m
+    model = _forecast(lqr, forecast.model_law(lqr, gain, Sigma, T), effective / p)
+    critic = _forecast(lqr, law.gain, effective / (p * (p + 1) // 2 + 1))
+    weights = _weights(lqr, gain, Sigma, T)
+    one = Diagnosis(1, costs, weights, excitation, model, critic, law.curvature)
+    return one.of(size)
 
 
 def _start(lqr: LQR, K: ArrayLike, cov: ArrayLike | None) -> tuple[Array, Array]:
@@ -294,7 +315,7 @@ def _excitation(lqr: LQR, K: Array, Sigma: Array, T: int) -> Excitation:
     )
 
 
-def _weights(lqr: LQR, K: Array, Sigma: Array, T: int, size: int) -> Weights:
+def _weights(lqr: LQR, K: Array, Sigma: Array, T: int) -> Weights:
     best = exact.optimal_gain(lqr)
     critical = float(weight_moments.critical_covariance(lqr, best, K, T))
     if np.linalg.eigvalsh(Sigma)[0] <= 0.0:
@@ -307,14 +328,15 @@ def _weights(lqr: LQR, K: Array, Sigma: Array, T: int, size: int) -> Weights:
         return Weights(end, critical, alpha, np.inf)
     noise = float(ladder.spread(lqr, K, K, Sigma, T, "time baseline").deviation)
     slope = float(np.linalg.norm(exact.gradient(lqr, K, Sigma)))
-    return Weights(end, critical, alpha, noise / np.sqrt(size) / slope)
+    return Weights(end, critical, alpha, noise / slope)
 
 
-def _forecast(lqr: LQR, law: Array, size: int) -> Forecast:
-    one = forecast.median_rise(lqr, law) / float(
-        exact.cost(lqr, exact.optimal_gain(lqr))
-    )
-    return Forecast(one / size, one / WITHIN)
+def _forecast(lqr: LQR, law: Array, rows: float) -> Forecast:
+    """Of one trajectory, with its effective rows for each unknown."""
+    optimum = float(exact.cost(lqr, exact.optimal_gain(lqr)))
+    excess = forecast.median_rise(lqr, law) / optimum
+    least = ROWS / rows if rows > 0.0 else np.inf
+    return Forecast(excess, rows, max(excess / WITHIN, least))
 
 
 def _of_excitation(found: Excitation) -> str:
@@ -325,51 +347,62 @@ def _of_excitation(found: Excitation) -> str:
         )
     cure = "give every action noise, or mix the data of several gains"
     if found.given_state > 0.0:
-        cure = "the states do not move in all directions"
+        cure = (
+            "the states do not move in all directions, or the noise is lost in "
+            "rounding beside them"
+        )
     return f"excitation: not identifiable from one such policy: {cure}"
 
 
 def _of_forecast(name: str, found: Forecast, size: int) -> str:
     if not np.isfinite(found.excess):
         return f"{_NAMES[name]}: no number of trajectories determines it"
-    more = "enough" if found.excess <= WITHIN else "too few"
+    words = f"median {_percent(found.excess)} above J*"
+    if found.rows < ROWS:
+        words += f" if {found.rows:.2g} effective rows per unknown were enough"
     return (
-        f"{_NAMES[name]}: median {_percent(found.excess)} above J*; number of "
-        f"trajectories for {_percent(WITHIN)}: {max(np.ceil(found.needed), 1):,.0f}; "
-        f"{size:,}: {more}"
+        f"{_NAMES[name]}: {words}; number of trajectories for {_percent(WITHIN)}: "
+        f"{np.ceil(found.needed):,.0f}; {size:,}: "
+        f"{'enough' if found.arrives else 'too few'}"
     )
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g}%"
+    """Two digits, and no exponent."""
+    if share < 1e-6:
+        return "less than 0.0001%" if share > 0.0 else "0%"
+    if share > 10.0:
+        return "more than 1,000%"
+    return f"{100 * share:.2g}%" if share < 0.995 else f"{100 * share:,.0f}%"
 
 
 def _of_curvature(error: float) -> str:
     if not np.isfinite(error):
         return "critic's curvature: unknown"
-    verdict = "bear" if error < CURVATURE_ERROR else "do not bear"
+    verdict = "are" if error < CURVATURE_ERROR else "are not"
     return (
-        f"critic's curvature: uncertain by {_percent(error)}; fresh batches of this "
-        f"size {verdict} half Gauss-Newton steps (limit {_percent(CURVATURE_ERROR)})"
+        f"critic's curvature: uncertain by {_percent(error)}; batches of this size, "
+        f"drawn anew at each update, {verdict} enough for half Gauss-Newton steps "
+        f"(limit {_percent(CURVATURE_ERROR)})"
     )
 
 
 def _of_weights(found: Weights) -> str:
     if found.breakdown == 0.0:
-        return "hack: a deterministic policy has no density, hence no weights"
-    critical = f"above covariance {found.critical_cov:.3g}"
-    if not np.isfinite(found.critical_cov):
-        critical = "at no covariance"
+        return "hack: an action without noise has no density, hence no weights"
     if found.breakdown <= 1.0:
+        reach = f"from covariance {found.critical_cov:.3g} on"
+        if not np.isfinite(found.critical_cov):
+            reach = "at no covariance"
         return (
             f"hack: no second moment beyond {_percent(found.breakdown)} of the way "
             f"to K*, where the tail index is {found.tail_index:.2f}; K* is in reach "
-            f"{critical}"
+            f"{reach}"
         )
-    first = f"uncertain by {_percent(found.error)}"
     if not np.isfinite(found.error):
-        first = "zero, since this gain is K*"
+        return "hack: its first gradient is zero, since this gain is K*"
     return (
-        f"hack: a second moment all the way to K*, {critical}; its first gradient is "
-        f"{first}"
+        f"hack: a second moment all the way to K*, as at every covariance above "
+        f"{found.critical_cov:.3g}; its first gradient is uncertain by "
+        f"{_percent(found.error)}"
     )

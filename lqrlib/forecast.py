@@ -95,6 +95,52 @@ def identifiable(lqr: LQR, K: ArrayLike, cov: ArrayLike, horizon: int) -> bool:
     return _regular(step_moments(lqr, K, cov, horizon).sum(axis=0))
 
 
+def effective_rows(lqr: LQR, K: ArrayLike, cov: ArrayLike, horizon: int) -> float:
+    """How many independent rows one trajectory is worth.
+
+    d = p(p + 1) / Σ_{t,s} [(tr M_ts)² + tr(M_ts M_ts)], M_ts = L⁻¹ E[z_t z_s'] L'⁻¹
+
+    with LL' = Σ_t S_t and p = n + m: Σ_t z_t z_t' of one trajectory varies about its
+    mean as that of d independent rows does.
+
+    Parameters
+    ----------
+    lqr : LQR
+    K : array, shape [m, n]
+    cov : float or array, shape [m, m]
+    horizon : int
+        T.
+
+    Returns
+    -------
+    float
+        T if the rows are independent and alike; 0 where they do not determine (A, B).
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape or entry.
+
+    Notes
+    -----
+    Equation (effective-rows) of `book/diagnose.md`.
+    """
+    S = step_moments(lqr, K, cov, horizon)
+    total = S.sum(axis=0)
+    if not _regular(total):
+        return 0.0
+    L, p = np.linalg.cholesky(total), len(total)
+    back = np.linalg.inv(L)
+    white = back @ S @ back.T
+    AB = np.hstack([lqr.A, lqr.B])
+    onward = back @ _lift(np.asarray(K, dtype=float)) @ AB @ L  # E[z_{t+1} | z_t]
+    varies, ahead = _fluctuation(white), onward
+    for lag in range(1, horizon):
+        varies += 2.0 * _fluctuation(ahead @ white[:-lag])
+        ahead = ahead @ onward
+    return p * (p + 1) / varies
+
+
 def model_law(lqr: LQR, K: ArrayLike, cov: ArrayLike, horizon: int) -> Array:
     """Covariance of the optimal gain of the least-squares model.
 
@@ -199,9 +245,8 @@ def critic_law(lqr: LQR, K: ArrayLike, cov: ArrayLike, horizon: int) -> CriticLa
     S, best = step_moments(lqr, K, cov, horizon), exact.optimal_gain(lqr)
     if not _regular(S.sum(axis=0)):
         return CriticLaw(np.full((best.size,) * 2, np.inf), np.inf)
-    G, noise = _gram(S, *_residual(lqr, best))
-    inverse = np.linalg.inv(_backup(lqr, best).T @ G.T).T  # of G (I − γΠ)'
-    each = _entries(lqr, inverse)  # how every entry of Σ φ e moves Θ
+    theta, noise = _influence(lqr, S, best)
+    each = _entries(lqr, np.linalg.solve(_backup(lqr, best), theta))
     C, n = curvature(lqr, best), lqr.n
     moves = np.linalg.solve(C, each[:, n:, n:] @ best + each[:, n:, :n])
     flat = moves.reshape(len(each), -1)
@@ -236,8 +281,9 @@ def median_rise(lqr: LQR, law: Array) -> float:
         return np.inf
     best = exact.optimal_gain(lqr)
     form = np.kron(curvature(lqr, best), exact.state_moment(lqr, best))
-    L = np.linalg.cholesky(form)
-    values = np.linalg.eigvalsh(L.T @ law @ L)
+    sizes, axes = np.linalg.eigh(form)  # not Cholesky: X_* may be singular
+    root = axes * np.sqrt(np.clip(sizes, 0.0, None))
+    values = np.linalg.eigvalsh(root.T @ law @ root)
     return weighted_median(np.clip(values, 0.0, None))
 
 
@@ -317,6 +363,29 @@ def _regular(S: Array) -> bool:
     if not (sizes > 0.0).all():
         return False
     return bool(np.linalg.eigvalsh(S / np.outer(sizes, sizes))[0] > _NEGLIGIBLE)
+
+
+def _fluctuation(M: Array) -> float:
+    """Σ_t (tr M_t)² + tr(M_t M_t)."""
+    traces = np.trace(M, axis1=1, axis2=2)
+    return float(traces @ traces + np.einsum("tij,tji->", M, M))
+
+
+def _influence(lqr: LQR, S: Array, K: Array) -> tuple[Array, Array]:
+    """G⁻¹ by columns, and Σ_t E[φφ' Var(e | z)], for white z.
+
+    Products of (x, u) have the square of the condition of S, which with little noise
+    is lost to rounding; those of ζ = L⁻¹z with LL' = Σ_t S_t / T have not. A Θ of ζ is
+    L⁻ᵀΘL⁻¹ of z.
+    """
+    L = np.linalg.cholesky(S.mean(axis=0))
+    back = np.linalg.inv(L)
+    H, h = _residual(lqr, K)
+    G, noise = _gram(back @ S @ back.T, L.T @ H @ L, h)
+    columns = np.linalg.inv(G)
+    Theta = back.T @ _entries(lqr, columns) @ back
+    i, j = np.triu_indices(len(L))
+    return np.vstack([Theta[:, i, j].T, columns[-1:]]), noise
 
 
 def _residual(lqr: LQR, K: Array) -> tuple[Array, float]:

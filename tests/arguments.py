@@ -262,6 +262,9 @@ def forecast_arguments():
         "identifiable": lambda K=GAIN, cov=COV: np.array(
             forecast.identifiable(WORLD, K, cov, 3)
         ),
+        "effective_rows": lambda K=GAIN, cov=COV: np.array(
+            forecast.effective_rows(WORLD, K, cov, 3)
+        ),
         "model_law": lambda K=GAIN, cov=COV: forecast.model_law(WORLD, K, cov, 3),
         "critic_law": lambda K=GAIN, cov=COV: (
             forecast.critic_law(WORLD, K, cov, 3).gain

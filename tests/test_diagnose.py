@@ -6,8 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lqrlib import exact, forecast, studies, weight_moments, worlds
-from lqrlib.diagnose import CURVATURE_ERROR, WITHIN, diagnose
+from lqrlib import (
+    LQR,
+    GaussianPolicy,
+    exact,
+    forecast,
+    model,
+    studies,
+    weight_moments,
+    worlds,
+)
+from lqrlib.diagnose import CURVATURE_ERROR, ROWS, WITHIN, diagnose
+from lqrlib.rollout import rollout, transitions
 
 SETTINGS = studies.settings()
 DOUBLE = SETTINGS["double integrator"]
@@ -65,7 +75,9 @@ def test_forecasts_are_those_of_the_laws_and_fall_like_one_over_n(name):
     assert few.model.excess == pytest.approx(rise / 10)
     for one, other in ((few.model, many.model), (few.critic, many.critic)):
         assert one.excess == pytest.approx(100 * other.excess)
-        assert one.needed == other.needed == pytest.approx(10 * one.excess / WITHIN)
+        assert one.rows == pytest.approx(other.rows / 100)
+        law = max(10 * one.excess / WITHIN, 10 * ROWS / one.rows)
+        assert one.needed == other.needed == pytest.approx(law)
     assert few.curvature_error == pytest.approx(10 * many.curvature_error)
 
 
@@ -98,7 +110,65 @@ def test_a_critic_whose_curvature_is_uncertain_is_not_recommended():
     found = of(DOUBLE, 0.03, 1000)
     assert found.curvature_error > CURVATURE_ERROR
     assert "dpg" not in found.arrives
+    assert (found.recommended, found.without_model) == ("model", "none")
     assert of(DOUBLE, 1.0, 1000).arrives == ("model", "dpg")
+    assert of(DOUBLE, 1.0, 1000).without_model == "dpg"
+
+
+def short_of_rows(n):
+    """Four states that are seen from a wide start, for five steps, and little noise."""
+    eye = np.eye(4)
+    lqr = LQR(0.9 * eye, eye[:, :2], eye, np.eye(2), 0.001 * eye, eye, 0.95)
+    return lqr, np.zeros((2, 4)), 1.0, 5, n
+
+
+def test_with_fewer_rows_than_unknowns_nothing_is_said_to_arrive():
+    one = diagnose(*short_of_rows(1))
+    assert one.model.excess < WITHIN  # what the law of small errors would promise
+    assert one.arrives == ()
+    assert one.recommended == one.without_model == "none"
+    assert "0.37 effective rows per unknown" in " ".join(str(one).split())
+    lqr, K, cov, T, _ = short_of_rows(1)
+    ends = []
+    for seed in range(20):
+        data = rollout(lqr, GaussianPolicy(K, cov), 1, T, np.random.default_rng(seed))
+        plan = exact.optimal_gain(model.fit(transitions(data)).problem(lqr))
+        ends.append(exact.cost(lqr, plan) / one.costs.optimum - 1)
+    assert np.median(ends) > 10 * WITHIN
+
+
+def test_rows_are_effective_rows_for_each_unknown():
+    found, p = of(DOUBLE, n=50), 3
+    rows = 50 * forecast.effective_rows(DOUBLE.lqr, DOUBLE.K0, 1.0, 60)
+    assert found.model.rows == pytest.approx(rows / p)
+    assert found.critic.rows == pytest.approx(rows / (p * (p + 1) / 2 + 1))
+
+
+@pytest.mark.parametrize("power", range(13))
+def test_less_noise_never_makes_the_forecast_better(power):
+    """Down to where rounding has the last word, and says that nothing is determined."""
+    lqr = LQR(
+        [[1.0, 0.1], [0.0, 0.9]],
+        [[0.0], [0.1]],
+        np.eye(2),
+        np.eye(1),
+        1e-6 * np.eye(2),
+        np.eye(2),
+        0.95,
+    )
+    K = np.array([[-0.5, -0.5]])
+    here, less = (diagnose(lqr, K, 10.0**-k, 40, 50) for k in (power, power + 1))
+    assert here.model.excess < less.model.excess or np.isinf(less.model.excess)
+    assert here.critic.excess < less.critic.excess or np.isinf(less.critic.excess)
+    assert here.curvature_error <= less.curvature_error
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-9, 3e-4, 0.5, 0.999, 7.0, 1e5])
+def test_shares_are_written_without_exponents(share):
+    found = of(DOUBLE)
+    words = str(found._replace(model=found.model._replace(excess=share)))
+    assert not re.search(r"\de[+-]?\d", words)
+    assert "%" in words
 
 
 @every_world
@@ -111,13 +181,18 @@ def test_the_words_agree_with_the_numbers(name, cov, n):
     assert len(words.splitlines()) == 7
     assert "nan" not in words
     needed = re.search(r"fitted model: .* for 1%: ([\d,]+);", words).group(1)
-    assert int(needed.replace(",", "")) == max(np.ceil(found.model.needed), 1)
+    assert int(needed.replace(",", "")) == np.ceil(found.model.needed)
     enough = re.findall(r"(enough|too few)$", words, re.MULTILINE)
-    excesses = (found.model.excess, found.critic.excess)
-    assert [w == "enough" for w in enough] == [e <= WITHIN for e in excesses]
+    parts = found.model, found.critic
+    assert [w == "enough" for w in enough] == [part.needed <= n for part in parts]
+    warned = re.findall(r"effective rows per unknown", words)
+    assert len(warned) == sum(part.rows < ROWS for part in parts)
     named = {"model": "fitted model", "none": "none yet"}
     named["dpg"] = "deterministic gradient with LSTDQ"
-    assert words.endswith(f"recommended: {named[found.recommended]}")
+    assert words.endswith(
+        f"recommended: {named[found.recommended]}; "
+        f"without a model: {named[found.without_model]}"
+    )
     walled = "no second moment beyond" in words
     assert walled == (found.weights.breakdown <= 1.0)
 
@@ -173,6 +248,8 @@ def test_a_random_world_is_diagnosed_too():
         ("n", {"n": 0}),
         ("n", {"n": 1.5}),
         ("gamma", {"lqr": replace(DOUBLE.lqr, gamma=1.0)}),
+        ("lqr", {"lqr": replace(DOUBLE.lqr, Q=np.zeros((2, 2)))}),
+        ("lqr", {"lqr": replace(DOUBLE.lqr, X0=np.zeros((2, 2)), W=np.zeros((2, 2)))}),
     ],
 )
 def test_bad_input_is_refused_by_name(name, options):

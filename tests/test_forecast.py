@@ -82,6 +82,42 @@ def test_units_do_not_decide_what_is_identified():
     assert there == pytest.approx(here, rel=1e-6)
 
 
+# How many independent rows a trajectory is worth.
+
+
+def test_independent_rows_count_one_each():
+    lqr = LQR(
+        np.zeros((2, 2)),
+        np.zeros((2, 1)),
+        np.eye(2),
+        np.eye(1),
+        np.diag([3.0, 0.2]),
+        np.diag([3.0, 0.2]),
+        0.9,
+    )
+    rows = forecast.effective_rows(lqr, [[0.4, -1.0]], 0.5, 17)
+    assert rows == pytest.approx(17.0, rel=1e-12)
+
+
+@every_world
+def test_the_sum_of_squares_varies_as_that_of_so_many_rows(name):
+    setting, N, T = SETTINGS[name], 40_000, 8
+    rng = np.random.default_rng(21)
+    data = rollout(setting.lqr, GaussianPolicy(setting.K0, 0.7), N, T, rng)
+    z = np.concatenate([data.x[:, :-1], data.u], axis=-1)
+    total = forecast.step_moments(setting.lqr, setting.K0, 0.7, T).sum(axis=0)
+    white = np.linalg.solve(np.linalg.cholesky(total), np.swapaxes(z, 1, 2))
+    p = len(total)
+    off = np.square(white @ white.mT - np.eye(p)).sum(axis=(1, 2))
+    expected = p * (p + 1) / forecast.effective_rows(setting.lqr, setting.K0, 0.7, T)
+    assert abs(off.mean() - expected) < 4.5 * off.std() / np.sqrt(N)
+
+
+def test_rows_that_determine_nothing_count_nothing():
+    setting = SETTINGS["double integrator"]
+    assert forecast.effective_rows(setting.lqr, setting.K0, 0.0, 60) == 0.0
+
+
 # The gain's slope.
 
 
@@ -210,7 +246,9 @@ def test_no_weight_has_median_zero():
         ("horizon", {"horizon": 2.5}),
     ],
 )
-@pytest.mark.parametrize("law", [forecast.model_law, forecast.critic_law])
+@pytest.mark.parametrize(
+    "law", [forecast.model_law, forecast.critic_law, forecast.effective_rows]
+)
 def test_bad_input_is_refused_by_name(law, name, options):
     given = {"K": np.zeros((2, 3)), "cov": 1.0, "horizon": 5} | options
     with pytest.raises(ValueError, match=f"^{name}: expected"):

@@ -69,7 +69,9 @@ def test_every_module_is_there(inventory):
 
 def test_formulas_are_not_taken_for_markup(text):
     assert not [name for name, page in text.items() if name != "index" and "\\" in page]
-    assert "K* = −(R + γB’PB)⁻¹γB’PA" in text["exact"]
+    assert "K* = −(R + γB′PB)⁻¹γB′PA" in text["exact"]
+    assert not re.findall(r"[A-Z]’(?!s)", "".join(text.values()))
+    assert "trajectory’s" in text["forecast"]
     assert "|ΔK|" in text["loops"]
     assert "*stable*" not in text["exact"]
 

@@ -7,7 +7,6 @@ import ipywidgets
 import numpy as np
 import pytest
 
-import lqrlib
 from lqrlib import show, studies
 from lqrlib.diagnose import diagnose
 from lqrlib.show import diagnose as drawing
@@ -82,8 +81,11 @@ def test_the_words_are_the_diagnosis(world, cov, n):
     expected = [found.model.excess, found.critic.excess, found.curvature_error]
     assert numbers[:3] == pytest.approx([100 * e for e in expected], rel=0.06)
     assert ("lose their second moment" in words) == (found.weights.breakdown <= 1.0)
-    named = {"model": "the fitted model.", "dpg": "the critic."}
-    assert words.endswith(named.get(found.recommended, "more noise."))
+    named = {"model": "the fitted model", "dpg": "the critic", "none": "nothing yet"}
+    ending = words.partition("Recommended: ")[2]
+    assert ending.startswith(named[found.recommended])
+    if found.recommended != "none":
+        assert ending.endswith(f"without a model: {named[found.without_model]}.")
     assert "nan" not in words
 
 
@@ -95,7 +97,7 @@ def test_the_page_holds_every_state():
 def test_the_call_is_that_of_the_library():
     given = {"world": "'three rooms'", "cov": "1.0", "n": "100"}
     first, second = EXPLORER.call.format(**given).split("; ")
-    names = {"diagnose": lqrlib.diagnose, "studies": studies}
+    names = {"diagnose": diagnose, "studies": studies}
     exec(first, names)
     s = SETTINGS["other"]
     assert eval(second, names) == diagnose(s.lqr, s.K0, 1.0, s.horizon, 100)

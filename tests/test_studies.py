@@ -10,6 +10,7 @@ from systems import FIRST_GAINS, NAMED, close
 from lqrlib import (
     GaussianPolicy,
     LinearPolicy,
+    critic,
     descent,
     exact,
     finite_horizon,
@@ -332,6 +333,21 @@ def test_the_sanity_check_passes_frozen_and_collecting():
     assert frozen == studies.arrival(MAIN, "dpg", 1.0, 1000, 7)
     assert max(frozen, collecting) < 1.01 * MAIN.optimum
     assert frozen != collecting
+
+
+def test_damped_policy_iteration_arrives_from_gains_that_no_page_has_drawn():
+    lqr, rng, starts = MAIN.lqr, np.random.default_rng(31), []
+    while len(starts) < 12:
+        K = rng.uniform([-12, -10], [1, 1])[None]
+        if exact.is_stable(lqr, K) and exact.cost(lqr, K) > 4 * MAIN.optimum:
+            starts.append(K)
+    for seed, K in enumerate(starts):
+        rows = transitions(studies.batch(MAIN, 1.0, 1000, 8000 + seed))
+        sums = critic.sums(lqr, rows)
+        for _ in range(60):
+            K = K - 0.5 * critic.solve(lqr, sums, K).gauss_newton(K)
+        assert exact.cost(lqr, K) < 1.01 * MAIN.optimum
+    assert max(exact.cost(lqr, np.stack(starts))) > 20 * MAIN.optimum
 
 
 def test_in_a_world_that_no_page_has_seen_two_arrive_and_the_hack_does_not():

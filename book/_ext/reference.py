@@ -18,6 +18,7 @@ import lqrlib
 CODE = re.compile(r"(``[^`]+``|`[^`]+`)")
 EMPHASIS = r"(?<![\w*])\*[A-Za-z][A-Za-z -]*\*(?!\w)"
 MARKUP = re.compile(rf"({EMPHASIS})|[*|\\]|_(?![A-Za-z0-9])")
+PRIME = re.compile(r"(?<=[\w\])¹*])(?<![a-z]{3})'(?!s\b)")  # K', x', not world's
 LABEL = re.compile(r"\(([a-z][a-z0-9-]*)\)")
 EQUATIONS = re.compile(
     rf"\b[Ee]quations?\s+{LABEL.pattern}(?:(?:,| and)\s+{LABEL.pattern})*\s+of\s"
@@ -69,8 +70,14 @@ def escaped(line: str) -> str:
     """A line in which nothing but code and *emphasis* is markup."""
     parts = CODE.split(line)
     return "".join(
-        part if part.startswith("`") else MARKUP.sub(escape, part) for part in parts
+        part if part.startswith("`") else MARKUP.sub(escape, primed(part))
+        for part in parts
     )
+
+
+def primed(text: str) -> str:
+    """Transposes with a prime, which no typographer takes for a quotation mark."""
+    return PRIME.sub("\N{PRIME}", text)
 
 
 def escape(found: re.Match[str]) -> str:

@@ -191,7 +191,7 @@ def exists(test: str) -> bool:
 def outcome(check: Check, claim: Claim) -> nodes.paragraph:
     """The last line of a claim's box."""
     line = nodes.paragraph(classes=["claim-check"])
-    line += nodes.Text(f"Measured {check.measured:.3g} in ")
+    line += nodes.Text(f"Measured {check.measured:.4g} in ")
     line += nodes.reference("", f"cell {check.cell}", refuri=f"#cell-{check.cell}")
     line += nodes.Text(f", allowed: {check.allowed}. Tested by ")
     line += nodes.literal(text=claim.test.split("::")[-1])
@@ -243,7 +243,7 @@ class LedgerDirective(Written):
         yield f"Claims: {claims}. Pages that make them: {len(read)}."
         for name, page in read:
             yield from ("", f"**{{doc}}`/{name}`**", "")
-            yield "| claim | equation | cell | measured | allowed | holds | test |"
+            yield "| claim | measured | allowed | holds | cell | equation | test |"
             yield "|---|---|---|---|---|---|---|"
             for key, claim in page.claims.items():
                 yield row(key, claim, page.checks.get(key))
@@ -258,9 +258,9 @@ def row(name: str, claim: Claim, check: Check | None) -> str:
     if check:
         cell = f"{{ref}}`{check.cell} <check-{name}>`"
         holds = "yes" if check.holds else "**no**"
-        found = [cell, f"{check.measured:.3g}", check.allowed, holds]
+        found = [f"{check.measured:.4g}", check.allowed, holds, cell]
     tested = f"`{Path(file).name}` `{test}`"
-    return "| " + " | ".join([first, claim.equations, *found, tested]) + " |"
+    return "| " + " | ".join([first, *found, claim.equations, tested]) + " |"
 
 
 class ExecutionDirective(Written):

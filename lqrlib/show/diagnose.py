@@ -17,10 +17,7 @@ from lqrlib.show.style import COLOURS, EXPRESSIONS, figure, percent
 NAMES = ("model", "dpg")
 _FEWEST, _MOST = 0.5, 1e6  # trajectories on the axis
 _LEAST, _LARGEST = 1e-9, 30.0  # excess
-_CALL = (
-    "s = studies.settings()[{world}]; "
-    "diagnose.diagnose(s.lqr, s.K0, {cov}, s.horizon, {n})"
-)
+_CALL = "s = studies.settings()[{world}]; diagnose(s.lqr, s.K0, {cov}, s.horizon, {n})"
 
 
 class Diagnoses(NamedTuple):
@@ -166,6 +163,7 @@ def _words(found: Diagnosis) -> str:
         words += f"Weights lose their second moment at {lost} of the way to K*. "
     else:
         words += "Weights keep their second moment all the way to K*. "
-    named = {"model": "the fitted model", "dpg": "the critic"}
-    best = named.get(found.recommended, "nothing yet: more data, or more noise")
-    return f"{words}Recommended: {best}."
+    if not found.model.arrives:
+        return f"{words}Recommended: nothing yet; more data, or more noise."
+    other = "the critic" if found.without_model == "dpg" else "nothing yet"
+    return f"{words}Recommended: the fitted model; without a model: {other}."
