@@ -191,11 +191,21 @@ def medians(setting, methods, size, seeds=range(100, 115)):
 def test_on_seeds_that_no_page_has_seen_the_order_is_the_same(setting):
     of = medians(setting, ("planning", "policy iteration", "doubly robust"), 100)
     assert of["planning"] < of["policy iteration"] < of["doubly robust"]
+    assert of["doubly robust"] > 1.01 * setting.optimum
 
 
-def test_no_weight_arrives_on_seeds_that_no_page_has_seen():
-    of = medians(DOUBLE, study.FAMILIES["weights"][:5], 100, range(100, 109))
-    assert min(of.values()) > 1.01 * DOUBLE.optimum
+@every_world
+@pytest.mark.parametrize("size", [10, 1000])
+def test_plans_are_ahead_of_critics_on_seeds_that_no_page_has_seen(setting, size):
+    of = medians(setting, ("planning", "policy iteration"), size, range(100, 120))
+    planned, learned = (of[name] - setting.optimum for name in of)
+    assert learned > 1.5 * planned
+
+
+@every_world
+def test_no_weight_arrives_on_seeds_that_no_page_has_seen(setting):
+    of = medians(setting, study.FAMILIES["weights"], 100, range(100, 105))
+    assert min(of.values()) > 1.01 * setting.optimum
 
 
 @every_world
@@ -233,6 +243,37 @@ def test_half_of_a_state_stops_planning_and_the_states_of_others():
         lqr, start, lambda K: exact.gain_error(lqr, K) @ X * seen, 1e-4, updates=4000
     )
     assert other.cost[-1] > 1.02 * least
+
+
+def test_a_restricted_gain_needs_states_of_its_own_on_seeds_that_no_page_has_seen():
+    lqr, seen = DOUBLE.lqr, np.array([[1.0, 0.0]])
+    start = np.array([[-0.2, 0.0]])
+    k = np.linspace(-2.0, 0.0, 2001)
+    least = exact.cost(lqr, np.stack([k, 0 * k], axis=-1)[:, None]).min()
+
+    def end(direction):
+        path = descend(
+            lqr, start, lambda K: direction(K) * seen, of_length(0.01), updates=80
+        )
+        return float(path.cost[-1])
+
+    def ends(seed):
+        rows = rollout.transitions(studies.batch(DOUBLE, 1.0, 150, seed))
+        fitted, sums = model.fit(rows).problem(lqr), critic.sums(lqr, rows)
+
+        def E(K):
+            return critic.solve(lqr, sums, K).gain_error(K)
+
+        return (
+            float(exact.cost(lqr, exact.optimal_gain(fitted) * seen)),
+            end(lambda K: E(K) @ rows.x.T @ rows.x),
+            end(lambda K: E(K) @ exact.state_moment(fitted, K)),
+            end(lambda K: exact.gradient(fitted, K)),
+        )
+
+    cut, others, own, modelled = np.median([ends(s) for s in range(900, 907)], axis=0)
+    assert min(cut, others) > 1.3 * least
+    assert max(own, modelled) < 1.03 * least
 
 
 def test_fresh_data_pass_a_plan_that_cannot_be_right():

@@ -86,7 +86,7 @@ def figure(
 
 
 def percent(share: float) -> str:
-    """A share in per cent, in two digits, without an exponent.
+    """A share in per cent, in two digits, without an exponent or long rows of zeros.
 
     Parameters
     ----------
@@ -96,6 +96,8 @@ def percent(share: float) -> str:
     -------
     str
     """
+    if 0.0 < share < 1e-6:
+        return "less than 0.0001\N{NO-BREAK SPACE}%"
     digits = np.format_float_positional(
         100.0 * share, precision=2, fractional=False, trim="-"
     )

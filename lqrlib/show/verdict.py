@@ -16,6 +16,7 @@ from lqrlib.show.scene import Panel
 from lqrlib.show.style import COLOURS, EXPRESSIONS, figure, percent
 
 _LOW, _HIGH, _LOST = 3e-8, 30.0, 150.0  # the axis, and where "left" stands
+_TIE = 1e-9  # of J*: less than this apart is rounding
 FAMILY_COLOURS = {
     "weights": EXPRESSIONS["hack"].colour,
     "critic": EXPRESSIONS["dpg"].colour,
@@ -141,8 +142,8 @@ def _shown(excess: Array) -> Array:
 
 
 def _words(methods: Sequence[str], middle: Array) -> str:
-    order = np.argsort(middle, kind="stable")
-    best, good = order[0], int((middle < WITHIN).sum())
+    tied = np.flatnonzero(middle <= middle.min() + _TIE)
+    best, good = tied[-1], int((middle < WITHIN).sum())  # the plan, of the model's two
     words = f"the median run of {methods[best]} ends nearest, "
     words += f"{percent(middle[best])} above J*; "
     words += f"{good} of {len(methods)} medians end within 1\N{NO-BREAK SPACE}%"
@@ -150,5 +151,5 @@ def _words(methods: Sequence[str], middle: Array) -> str:
         name for name, value in zip(methods, middle, strict=True) if value == np.inf
     ]
     if lost:
-        return f"{words}. Half of the runs or more left with: {', '.join(lost)}."
+        return f"{words}. The median run left with: {', '.join(lost)}."
     return f"{words}, and no median left the stable gains."
