@@ -32,13 +32,13 @@ record: $(VENV)/book.stamp ## run the long studies again: make record, or make r
 	$(BIN)/python -m lqrlib.studies book/records $(S)
 
 test: book $(VENV)/test.stamp ## build the book, then run every test: unit, property, book, browser
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 check: $(VENV)/test.stamp ## lint, types and unit tests; no build, no browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -m "not book and not browser"
+	$(BIN)/pytest -q -n auto --dist loadfile -m "not book and not browser"
 
 browser: $(VENV)/test.stamp ## download Playwright's own Chromium, where no browser is installed
 	$(BIN)/playwright install chromium

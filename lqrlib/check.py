@@ -77,7 +77,7 @@ class GradientReport:
     Parameters
     ----------
     target : str
-        What the exact values are, a key of `TARGETS`.
+        What the exact values are, one of those of `check_gradient`.
     K : array, shape [4, m, n]
         The gains, in the order of `PLACES`.
     on_policy : Comparison
@@ -179,9 +179,12 @@ def check_gradient(
     cov : float or array, shape [m, m]
         Σ ≻ 0, handed on as it is. With 1 a forgotten Σ⁻¹ changes nothing.
     target : str
-        Which exact value the function is to have for its mean, a key of `TARGETS`.
-    n_trajectories, horizon : int
-        N and T of each data set.
+        Which exact value the function is to have for its mean: ``"gaussian"``,
+        ``"deterministic"``, ``"dpg"``, ``"natural"`` or ``"gauss_newton"``.
+    n_trajectories : int
+        N of each data set.
+    horizon : int
+        T of each trajectory.
     data_sets : int
         How many at each gain, at least 15.
     reach : float

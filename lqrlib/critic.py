@@ -48,7 +48,7 @@ class Critic(NamedTuple):
 
     @property
     def determined(self) -> NDArray[np.bool_]:
-        """Whether the data determine Θ: the features have full rank."""
+        """Whether the features have full rank, so that the data determine Θ."""
         return np.isfinite(self.condition)
 
     @property

@@ -22,7 +22,7 @@ WITHIN = 0.01
 # nearly nine in ten.
 CURVATURE_ERROR = 0.38
 # `book/diagnose.md`: from five effective rows for each unknown on medians are within a
-# factor of two of the forecast; below one they are beyond any factor.
+# factor of two of the forecast; below .7 they are off by more than a hundred.
 ROWS = 5.0
 # Of |K*|: a gain that is nearer than this is K*, and its gradient rounding.
 _ROUNDING = 1e-9
@@ -165,7 +165,7 @@ class Diagnosis(NamedTuple):
 
     @property
     def without_model(self) -> str:
-        """What to do where no model shall be fitted: "dpg", or "none"."""
+        """What to do where no model shall be fitted, "dpg" or "none"."""
         return "dpg" if "dpg" in self.arrives else "none"
 
     @property

@@ -214,7 +214,7 @@ def critic_law(lqr: LQR, K: ArrayLike, cov: ArrayLike, horizon: int) -> CriticLa
 
     θ̂ − θ = (I − γΠ')⁻¹ G⁻¹ Σ_t φ_t e_t, with G = Σ_t E[φφ'], Πφ = E[φ(x', K*x') | z]
     and e = γ (V(x') − E[V(x') | z]), a martingale difference with
-    Var(e | z) = γ² (4 m'PWPm + 2 tr(PWPW)), m = Ax + Bu.
+    Var(e | z) = γ² (4 μ'PWPμ + 2 tr(PWPW)), μ = Ax + Bu.
 
     Parameters
     ----------

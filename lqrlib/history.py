@@ -11,7 +11,10 @@ from lqrlib._validate import Array
 
 
 class Status(IntEnum):
-    """How a path of gains ended."""
+    """How a path of gains ended.
+
+    CONVERGED, DESCENDING, STALLED, DIVERGED or REFUSED; in words: `History.reason`.
+    """
 
     CONVERGED = 0
     DESCENDING = 1

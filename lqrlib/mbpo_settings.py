@@ -32,9 +32,11 @@ class MBPOSettings:
     real_ratio : float
         Share of real trajectories in a batch, in [0, 1]. Default: .05, original
         (`examples/config/*/0.py`).
-    n_trajectories, horizon : int
-        N real trajectories of T steps in each collection. Default: 100 of 60, enough
-        for planning with the model (`book/index.md`).
+    n_trajectories : int
+        N real trajectories in each collection. Default: 100, enough for planning with
+        the model (`book/index.md`).
+    horizon : int
+        T steps of each. Default: 60, for whose cost K* is the best gain to .01 %.
     updates : int
         Number of updates after each collection. Default: 60; steps of the default
         length reach K* in 46.

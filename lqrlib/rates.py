@@ -47,7 +47,8 @@ def direction(
     ----------
     lqr : LQR
     method : str
-        One of `METHODS`: 2E_KX_K, 2E_K or (R + γB'PB)⁻¹E_K.
+        ``"gradient"``, 2E_KX_K; ``"natural_gradient"``, 2E_K; or
+        ``"gauss_newton"``, (R + γB'PB)⁻¹E_K.
     cov : float or array, shape [..., m, m]
         Covariance Σ of the policy; only the gradient depends on it.
 
@@ -184,7 +185,7 @@ def step_limit(lqr: LQR, method: str, cov: ArrayLike | None = 0.0) -> float:
     ----------
     lqr : LQR
     method : str
-        One of `METHODS`.
+        ``"gradient"``, ``"natural_gradient"`` or ``"gauss_newton"``.
     cov : float or array, shape [m, m]
         Covariance Σ of the policy; only the gradient depends on it.
 
@@ -217,7 +218,7 @@ def local_rate(
     ----------
     lqr : LQR
     method : str
-        One of `METHODS`.
+        ``"gradient"``, ``"natural_gradient"`` or ``"gauss_newton"``.
     step : float or array, shape [...]
         η.
     cov : float or array, shape [m, m]

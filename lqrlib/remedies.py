@@ -171,7 +171,8 @@ def doubly_robust_is(
     cov : float or array, shape [..., m, m]
         Covariance Σ ≻ 0 of the policy N(Kx, Σ) whose gradient is wanted.
     critic : Critic, optional
-        Taken as known; by default LSTDQ on the same data.
+        Of N(Kx, Σ), as `lqrlib.critic.exact_critic` with this covariance; taken as
+        known. By default LSTDQ on the same data.
 
     Returns
     -------
@@ -197,7 +198,8 @@ def doubly_robust_is(
     """
     policy, part, log_w = weighted(lqr, data, K, cov)
     if critic is None:
-        critic = required(lqr, lstdq(lqr, transitions(data), K))
+        found = required(lqr, lstdq(lqr, transitions(data), policy.K))
+        critic = of_gaussian(lqr, found, policy.cov)
     E = critic.gain_error(policy.K)
     gamma, before = discounts(lqr, data)[:, None], np.ones(part.w.shape)
     before[..., 1:, :] = part.w[..., :-1, :]

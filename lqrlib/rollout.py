@@ -87,8 +87,10 @@ def rollout(
     policy : LinearPolicy, GaussianPolicy or StagePolicy
         With leading axes […]: a batch of policies, each with its own starts and noise
         unless they are given. Stage gains have a stage for each step.
-    n_trajectories, horizon : int
-        N and T.
+    n_trajectories : int
+        N.
+    horizon : int
+        T.
     rng : numpy.random.Generator
     x0 : array, shape [..., N, n], optional
         Initial states; drawn from N(0, X0) if not given.

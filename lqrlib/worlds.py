@@ -46,8 +46,10 @@ def scalar(
         x' = a x + b u + noise.
     q, r : float
         Stage cost q x² + r u², with q ≥ 0 and r > 0.
-    w, x0 : float
-        Variance of the noise and second moment of the initial state.
+    w : float
+        Variance of the noise.
+    x0 : float
+        Second moment of the initial state.
     gamma : float
         Discount in (0, 1].
 
@@ -193,8 +195,10 @@ def random(n: int, m: int, rng: np.random.Generator) -> LQR:
 
     Parameters
     ----------
-    n, m : int
-        Numbers of states and actions, at least 1.
+    n : int
+        Number of states, at least 1.
+    m : int
+        Number of actions, at least 1.
     rng : numpy.random.Generator
 
     Returns
@@ -221,8 +225,10 @@ def fazel(n: int, m: int, rng: np.random.Generator) -> LQR:
 
     Parameters
     ----------
-    n, m : int
-        Numbers of states and actions, at least 1.
+    n : int
+        Number of states, at least 1.
+    m : int
+        Number of actions, at least 1.
     rng : numpy.random.Generator
 
     Returns

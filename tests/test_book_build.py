@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
@@ -90,6 +91,17 @@ def test_an_unchanged_book_runs_no_cell_again_and_an_edited_library_does(book):
     third = book.build()
     assert "Executing notebook" in third.stderr + third.stdout
     assert "1.2345" in (book.folder / "_build/html/book/index.html").read_text()
+
+
+def test_a_study_that_was_run_again_runs_the_cells_again(book):
+    record = book.folder / "book" / "records" / "study.npz"
+    record.parent.mkdir()
+    read = "import numpy as np\nprint(np.load('records/study.npz')['results'])"
+    book.write("index", code=read)
+    for found in (0.5, 0.75):
+        np.savez_compressed(record, results=found)
+        assert book.build().returncode == 0
+        assert str(found) in (book.folder / "_build/html/book/index.html").read_text()
 
 
 @pytest.mark.parametrize(

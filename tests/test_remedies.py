@@ -389,15 +389,31 @@ def test_the_true_critic_lowers_the_spread():
 
 
 @pytest.mark.parametrize("lead", [(), (2, 3)], ids=str)
-def test_without_one_the_critic_is_lstdq_on_the_same_data(lead):
+def test_without_one_the_critic_is_lstdq_of_the_policy_on_the_same_data(lead):
     lqr, data, K, cov = off_policy(n_trajectories=60)
     gains = K + 0.03 * np.random.default_rng(5).standard_normal((*lead, 2, 3))
-    critic = lstdq(lqr, transitions(data), gains)
+    critic = of_gaussian(lqr, lstdq(lqr, transitions(data), gains), cov)
     found = doubly_robust_is(lqr, data, gains, cov=cov)
     given = doubly_robust_is(lqr, data, gains, cov=cov, critic=critic)
     for have, want in zip(found, given, strict=True):
         np.testing.assert_array_equal(have, want)
     assert found.gradient.shape == (*lead, 2, 3)
+
+
+def test_the_learned_critic_knows_what_the_policy_s_own_noise_costs():
+    """Without that constant every error of a forecast would hold it, times a weight."""
+    lqr, K, cov = MAIN, 1.05 * FIRST_GAIN, 30.0
+    found = []
+    for seed in range(20):
+        policy = GaussianPolicy(FIRST_GAIN, cov)
+        data = rollout(lqr, policy, 100, 60, np.random.default_rng(seed))
+        mean_action = lstdq(lqr, transitions(data), K)
+        kinds = {}, {"critic": mean_action}
+        found.append(
+            [doubly_robust_is(lqr, data, K, cov=cov, **kind)[0] for kind in kinds]
+        )
+    own, other = np.std(found, axis=0).max(axis=(-2, -1))
+    assert own < 0.7 * other
 
 
 def test_many_gains_around_learned_critics_equal_a_loop():

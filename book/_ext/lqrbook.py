@@ -1,8 +1,8 @@
 """What this book needs of its build, and Jupyter Book does not give by itself.
 
 - Cells see this checkout's `lqrlib`, with explorers in their built-page form.
-- The execution cache is keyed by the source of `lqrlib` and the pins, so that editing
-  the library runs the cells again.
+- The execution cache is keyed by the source of `lqrlib`, the pins and the records, so
+  that editing the library, or running a study again, runs the cells again.
 - What a cell prints is shown as printed, however the kernel cut it up on the way.
 - Pages need no network: MathJax is served from the book, remote scripts are dropped.
 - `LQRBOOK_CHAPTER=book/x.md` executes that chapter alone (`make chapter F=…`).
@@ -62,8 +62,9 @@ def key_the_cache(app: Sphinx, config: Config) -> None:
     """Name the execution cache after everything outside a page that its cells use."""
     digest = hashlib.sha256()
     sources = [*sorted((ROOT / "lqrlib").rglob("*.*")), ROOT / "requirements.txt"]
+    sources += sorted((ROOT / "book" / "records").glob("*.npz"))
     for source in sources:
-        if source.suffix in {".py", ".js", ".css", ".txt"}:
+        if source.suffix in {".py", ".js", ".css", ".txt", ".npz"}:
             digest.update(source.relative_to(ROOT).as_posix().encode())
             digest.update(source.read_bytes())
     cache = Path(app.outdir).parent / ".jupyter_cache" / digest.hexdigest()[:16]

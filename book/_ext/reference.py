@@ -18,7 +18,10 @@ import lqrlib
 CODE = re.compile(r"(``[^`]+``|`[^`]+`)")
 EMPHASIS = r"(?<![\w*])\*[A-Za-z][A-Za-z -]*\*(?!\w)"
 MARKUP = re.compile(rf"({EMPHASIS})|[*|\\]|_(?![A-Za-z0-9])")
-PRIME = re.compile(r"(?<=[\w\])¹*])(?<![a-z]{3})'(?!s\b)")  # K', x', not world's
+PRIME = re.compile(  # K', x', z'', not world's
+    r"(?<=[\w\])¹*\u0300-\u036f])(?<![a-z]{3})'+(?!s\b)"
+)
+LETTER = re.compile(r"^(\s*)([A-Za-z]\.)(?=\s|$)")  # "T." alone begins no list
 LABEL = re.compile(r"\(([a-z][a-z0-9-]*)\)")
 EQUATIONS = re.compile(
     rf"\b[Ee]quations?\s+{LABEL.pattern}(?:(?:,| and)\s+{LABEL.pattern})*\s+of\s"
@@ -69,15 +72,16 @@ def module_of(name: str) -> str:
 def escaped(line: str) -> str:
     """A line in which nothing but code and *emphasis* is markup."""
     parts = CODE.split(line)
-    return "".join(
+    text = "".join(
         part if part.startswith("`") else MARKUP.sub(escape, primed(part))
         for part in parts
     )
+    return LETTER.sub(r"\1\\\2", text)
 
 
 def primed(text: str) -> str:
     """Transposes with a prime, which no typographer takes for a quotation mark."""
-    return PRIME.sub("\N{PRIME}", text)
+    return PRIME.sub(lambda found: "\N{PRIME}" * len(found[0]), text)
 
 
 def escape(found: re.Match[str]) -> str:

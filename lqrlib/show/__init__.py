@@ -29,7 +29,7 @@ from lqrlib.show.puzzle import (
 )
 from lqrlib.show.queries import query_explorer
 from lqrlib.show.query_study import QueryStudy, query_gradient, query_study
-from lqrlib.show.scene import Panel
+from lqrlib.show.scene import Panel, Scene
 from lqrlib.show.still import Still
 from lqrlib.show.style import COLOURS, EXPRESSIONS, band, figure, set_band
 from lqrlib.show.surrogate_study import Surrogate, SurrogatePath, surrogate
@@ -52,6 +52,7 @@ __all__ = [
     "Panel",
     "PhaseLoop",
     "QueryStudy",
+    "Scene",
     "Slider",
     "Still",
     "Surrogate",

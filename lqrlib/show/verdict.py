@@ -89,7 +89,8 @@ def verdict_explorer(found: Verdicts) -> Explorer:
                 fig,
                 "One row for each expression. Dots: median distance from the optimal "
                 "cost, on a logarithmic axis; bars: from the lower to the upper "
-                "quartile. At the right edge: runs that left the stable gains.",
+                "quartile. On the line at the right: 30 or more. At the right "
+                "edge: runs that left the stable gains.",
             )
         ],
         moving=[*bars, *medians.values()],
@@ -151,5 +152,5 @@ def _words(methods: Sequence[str], middle: Array) -> str:
         name for name, value in zip(methods, middle, strict=True) if value == np.inf
     ]
     if lost:
-        return f"{words}. The median run left with: {', '.join(lost)}."
+        return f"{words}. The median run left with: {'; '.join(lost)}."
     return f"{words}, and no median left the stable gains."

@@ -41,7 +41,7 @@ class Setting(NamedTuple):
 
     @property
     def length(self) -> float:
-        """A fortieth of the way to K*: the length of a normalised step."""
+        """The length of a normalised step, a fortieth of the way to K*."""
         return self.distance / 40
 
 
