@@ -188,7 +188,7 @@ def test_the_predicted_line_has_the_slope_of_the_local_rate_or_hides(method, ste
 def test_no_state_holds_nan_and_all_are_computed_within_seconds():
     began = time.process_time()
     texts, points = export._all_states(EXPLORER)
-    assert time.process_time() - began < 5
+    assert time.process_time() - began < 20
     assert np.isfinite(points).all()
     assert len(texts) == len(STATES)
     assert not any({"nan", "inf"} & set(re.findall(r"\w+", text)) for text in texts)
