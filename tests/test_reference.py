@@ -74,6 +74,15 @@ def test_formulas_are_not_taken_for_markup(text):
     assert "trajectory’s share" in text["loops"]
     assert "|ΔK|" in text["loops"]
     assert "*stable*" not in text["exact"]
+    assert "n_trajectories (int) – N.\nhorizon (int) – T.\n" in text["data"]
+    assert "z′z′′ is linear in x′x′′" in text["learned"]
+    assert "B̄′PB̄" in text["learned"]
+
+
+def test_inherited_methods_are_listed(inventory):
+    for policy in ("LinearPolicy", "GaussianPolicy", "StagePolicy"):
+        for method in ("act", "log_prob", "score"):
+            assert f"lqrlib.policy.{policy}.{method}" in inventory["py:method"]
 
 
 def test_docstrings_link_to_functions_pages_and_equations(html):
