@@ -16,9 +16,9 @@ from lqrlib.model import LinearModel, fit, fit_ensemble
 from lqrlib.problem import LQR
 from lqrlib.rollout import (
     Transitions,
-    blocks_of,
     draw_noise,
     draw_starts,
+    given_noise,
     stage_matrix,
 )
 
@@ -300,7 +300,7 @@ def _rolled(
         itertools.repeat(law),
         stage_matrix(lqr),
         np.broadcast_to(starts, (*lead, *starts.shape[-2:])),
-        blocks_of(noise),
+        given_noise(noise),
         noise.shape[-2],
         which,
     )

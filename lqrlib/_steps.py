@@ -4,12 +4,15 @@ Memory is ordered [..., T+1, n+m, N]: a step is one block of states stacked on a
 trajectories last, so that moving all of them is one matrix product into place.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lqrlib._validate import Array
+
+# Writes the normals of a step into the place for them, [..., m+n, N]; actions first.
+Noise = Callable[[int, Array], None]
 
 
 def root(covariance: Array) -> Array:
@@ -60,7 +63,7 @@ def simulate(
     steps: Iterable[Array],
     stage: Array,
     starts: Array,
-    noise: Iterable[Array],
+    noise: Noise,
     horizon: int,
     which: NDArray[np.int64] | None = None,
 ) -> tuple[Array, Array]:
@@ -70,12 +73,12 @@ def simulate(
     ----------
     steps : iterable of array, shape [..., m+n, n+m+n]
         From `step_matrix`, one for each step.
-    stage : array, shape [n+m, n+m]
+    stage : array, shape [n+m, n+m], symmetric, ⪰ 0
         Stage cost z'(stage)z of z = (x, u).
     starts : array, shape [..., N, n]
         With all leading axes of the result.
-    noise : iterable of array, shape [..., m+n, N]
-        Standard normals of each step; actions first.
+    noise : callable
+        Standard normals of each step.
     horizon : int
         T.
     which : array of int, shape [T, N], optional
@@ -89,29 +92,63 @@ def simulate(
     cost : array, shape [..., T, N]
     """
     *lead, N, n = starts.shape
-    width = len(stage)
-    rows = np.empty((*lead, (horizon + 1) * width, N))  # x_0, u_0, x_1, u_1, …
-    rows[..., :n, :], rows[..., n - width :, :] = starts.mT, 0.0
+    width, factor = len(stage), _factor(stage)
+    # x_0, u_0, x_1, u_1, …, and room for what the last step leaves behind.
+    rows = np.empty((*lead, horizon * width + n + max(width - n, len(factor)), N))
+    rows[..., :n, :] = starts.mT
     cost, before = np.empty((*lead, horizon, N)), np.empty((*lead, n + width, N))
+    step: Array | None = None
+    law: Array = before  # until the first step
     with np.errstate(over="ignore", invalid="ignore"):
-        for t, step, normals in zip(range(horizon), steps, noise, strict=False):
-            x, z = t * width, slice(t * width, (t + 1) * width)
+        for t, here in zip(range(horizon), steps, strict=False):
+            if here is not step:
+                step, law = here, _with_cost(here, factor, n)
+            x = t * width
             before[..., :n, :] = rows[..., x : x + n, :]
-            before[..., n:, :] = normals
-            after = rows[..., x + n : x + n + width, :]
+            noise(t, before[..., n:, :])
+            # One product gives (u_t, x_{t+1}) in their places, and after them, where
+            # the next step will write, the terms whose squares sum to the cost.
+            after = rows[..., x + n : x + n + law.shape[-2], :]
             if which is None:
-                np.matmul(step, before, out=after)
+                np.matmul(law, before, out=after)
             else:
-                _by_law(step, before, which[t], after)
-            weighted = stage @ rows[..., z, :]
-            weighted *= rows[..., z, :]
-            weighted.sum(axis=-2, out=cost[..., t, :])
+                _by_law(law, before, which[t], after)
+            terms = after[..., width:, :]
+            np.square(terms, out=terms).sum(axis=-2, out=cost[..., t, :])
+        rows = rows[..., : (horizon + 1) * width, :]
+        rows[..., n - width :, :] = 0.0
         # The last states cost nothing, and are looked at on their own.
         overflowed = not np.isfinite(cost.sum() + rows[..., -width:, :].sum())
     if overflowed:
         rows[np.isnan(rows)] = np.inf
-        cost[~np.isfinite(cost)] = np.inf  # a part of a sum of squares may be -inf
+        cost[np.isnan(cost)] = np.inf
     return rows.reshape(*lead, horizon + 1, width, N), cost
+
+
+def _factor(stage: Array) -> Array:
+    """G with G'G = stage, without its rows of zeros."""
+    G = root(stage).T
+    return G[G.any(axis=-1)]
+
+
+def _with_cost(step: Array, factor: Array, n: int) -> Array:
+    """The step's matrix, and below it the one that gives Gz of the same step.
+
+    Parameters
+    ----------
+    step : array, shape [..., m+n, n+m+n]
+    factor : array, shape [r, n+m]
+        G.
+    n : int
+
+    Returns
+    -------
+    array, shape [..., m+n+r, n+m+n]
+    """
+    m = factor.shape[-1] - n
+    terms = factor[:, n:] @ step[..., :m, :]
+    terms[..., :n] += factor[:, :n]
+    return np.concatenate([step, terms], axis=-2)
 
 
 def _by_law(laws: Array, before: Array, which: NDArray[np.int64], out: Array) -> None:

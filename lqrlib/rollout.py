@@ -9,7 +9,7 @@ What is returned has samples as rows: views on memory ordered (T, n+m, N).
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -119,12 +119,11 @@ def rollout(
         noise = _validate.view("noise", noise, (N, T, width), lead)
         lead = np.broadcast_shapes(lead, noise.shape[:-3])
     starts = draw_starts(dynamics, N, rng, lead) if x0 is None else x0
-    blocks = _fresh(rng, (*lead, width, N)) if noise is None else blocks_of(noise)
     z, cost = _steps.simulate(
         matrices,
         stage_matrix(dynamics),
         np.broadcast_to(starts, (*lead, N, dynamics.n)),
-        blocks,
+        fresh_noise(rng) if noise is None else given_noise(noise),
         T,
     )
     return packed(z, cost, dynamics.n, _by_trajectory(policy))
@@ -171,18 +170,43 @@ def draw_noise(
     return np.moveaxis(rng.standard_normal((horizon, width, n_trajectories)), -1, 0)
 
 
-def blocks_of(noise: Array) -> Iterator[Array]:
-    """Given noise, step by step.
+def given_noise(noise: Array) -> _steps.Noise:
+    """Noise that was drawn before, for `lqrlib._steps.simulate`.
 
     Parameters
     ----------
     noise : array, shape [..., N, T, m+n]
 
-    Yields
-    ------
-    array, shape [..., m+n, N]
+    Returns
+    -------
+    callable
     """
-    return (noise[..., :, t, :].mT for t in range(noise.shape[-2]))
+
+    def fill(t: int, out: Array) -> None:
+        out[...] = noise[..., :, t, :].mT
+
+    return fill
+
+
+def fresh_noise(rng: np.random.Generator) -> _steps.Noise:
+    """New normals at every step, for `lqrlib._steps.simulate`.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    callable
+    """
+
+    def fill(t: int, out: Array) -> None:  # noqa: ARG001
+        if out.flags.c_contiguous:
+            rng.standard_normal(out=out)
+        else:
+            out[...] = rng.standard_normal(out.shape)
+
+    return fill
 
 
 def packed(z: Array, cost: Array, n: int, policy: Policy) -> Trajectories:
@@ -314,13 +338,6 @@ def stage_matrix(lqr: LQR) -> Array:
     stage = np.zeros((lqr.n + lqr.m, lqr.n + lqr.m))
     stage[: lqr.n, : lqr.n], stage[lqr.n :, lqr.n :] = lqr.Q, lqr.R
     return stage
-
-
-def _fresh(rng: np.random.Generator, shape: tuple[int, ...]) -> Iterator[Array]:
-    """New normals at every step, in the same memory."""
-    block = np.empty(shape)
-    while True:
-        yield rng.standard_normal(out=block)
 
 
 def _step_matrices(

@@ -7,7 +7,7 @@ from systems import FIRST_GAIN, MOST, SYSTEMS, close, gaussian_data, system
 from lqrlib import LinearModel, ensemble, exact, lyapunov, worlds
 from lqrlib._steps import root, simulate, step_matrix
 from lqrlib.model import fit, fit_ensemble
-from lqrlib.rollout import stage_matrix, transitions
+from lqrlib.rollout import given_noise, stage_matrix, transitions
 
 MAIN = worlds.double_integrator()
 
@@ -98,7 +98,7 @@ def test_the_imagined_cost_is_that_of_rollouts_with_a_member_a_step():
     law = step_matrix(
         members.A, members.B, root(members.W), FIRST_GAIN, np.zeros((1, 1))
     )
-    noise = rng.standard_normal((T, 3, N))
+    noise = given_noise(np.moveaxis(rng.standard_normal((T, 3, N)), -1, 0))
     starts, which = rng.standard_normal((N, 2)), rng.integers(3, size=(T, N))
     _, cost = simulate([law] * T, stage_matrix(MAIN), starts, noise, T, which)
     returns = MAIN.gamma ** np.arange(T) @ cost
@@ -114,7 +114,8 @@ def test_every_column_follows_the_law_that_is_named_for_it():
     rng = np.random.default_rng(3)
     laws, noise = rng.standard_normal((2, 3, 5)), rng.standard_normal((4, 3, 6))
     starts, which = rng.standard_normal((6, 2)), rng.integers(2, size=(4, 6))
-    z, _ = simulate([laws] * 4, np.eye(3), starts, noise, 4, which)
+    normals = given_noise(np.moveaxis(noise, -1, 0))
+    z, _ = simulate([laws] * 4, np.eye(3), starts, normals, 4, which)
     for i in range(6):
         x = starts[i]
         for t in range(4):
