@@ -27,8 +27,9 @@ def error(name: str, expected: str, found: object) -> ValueError:
 def real_array(name: str, value: Any, *, infinite: bool = False) -> Array:
     """A float64 copy of ``value``: real, not empty, finite (or +inf if allowed)."""
     array = _real(name, value).copy()
-    good = np.isfinite(array) | (infinite & (array == np.inf))
-    if not good.all():
+    if np.isfinite(array).all():
+        return array
+    if not infinite or np.isnan(array).any() or (array == -np.inf).any():
         bad = "nan" if np.isnan(array).any() else "inf" if not infinite else "-inf"
         raise error(name, "finite entries" + " or inf" * infinite, bad)
     return array
@@ -152,8 +153,10 @@ def covariance(name: str, value: Any, size: int, *, strict: bool = False) -> Arr
     """Σ as [..., m, m] from a scalar σ² (meaning σ²I), a matrix or ``None`` (0)."""
     array = real_array(name, 0.0 if value is None else value)
     if array.ndim == 0:
-        array = array * np.eye(size)
-    elif array.shape[-2:] != (size, size):
+        if array <= 0.0 if strict else array < 0.0:
+            raise _indefinite(name, strict, float(array))
+        return array * np.eye(size)
+    if array.shape[-2:] != (size, size):
         raise error(name, f"a scalar or shape (…, {size}, {size})", array.shape)
     _check_definite(name, array, strict)
     return _symmetrised(array)
@@ -177,6 +180,8 @@ def _real(name: str, value: Any) -> Array:
         raise error(name, "a real array", f"dtype {raw.dtype}")
     if raw.size == 0:
         raise error(name, "a non-empty array", f"shape {raw.shape}")
+    if raw.dtype == np.float64:
+        return raw
     with np.errstate(over="ignore"):
         return raw.astype(np.float64, copy=False)
 
@@ -190,8 +195,12 @@ def _check_definite(name: str, array: Array, strict: bool) -> None:
     lowest = np.linalg.eigvalsh(_symmetrised(array)).min(axis=-1)
     floor = _DEFINITENESS * scale[..., 0, 0]
     if (lowest <= floor if strict else lowest < -floor).any():
-        kind = "positive definite" if strict else "positive semidefinite"
-        raise error(name, f"a {kind} matrix", f"eigenvalue {lowest.min():.3g}")
+        raise _indefinite(name, strict, float(lowest.min()))
+
+
+def _indefinite(name: str, strict: bool, lowest: float) -> ValueError:
+    kind = "positive definite" if strict else "positive semidefinite"
+    return error(name, f"a {kind} matrix", f"eigenvalue {lowest:.3g}")
 
 
 def _symmetrised(array: Array) -> Array:

@@ -5,6 +5,7 @@ axes. A gain is *stable* here when √γ ρ(F) < 1, which is when its cost is fi
 Unstable gains are data, not errors: J = inf, and nan for P, X, Θ, E and gradients.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +63,7 @@ def is_stable(lqr: LQR, K: ArrayLike) -> Flags:
     ValueError
         If K is not real and finite with last axes (m, n).
     """
-    return lyapunov.spectral_radius(_discounted_loop(lqr, lqr.gain(K))) < 1.0
+    return lyapunov.is_stable(_discounted_loop(lqr, lqr.gain(K)))
 
 
 def value_matrix(lqr: LQR, K: ArrayLike) -> Array:
@@ -235,7 +236,7 @@ def cost(lqr: LQR, K: ArrayLike, cov: ArrayLike | None = 0.0) -> Array:
     """
     K = lqr.gain(K)
     Sigma = _policy_covariance(lqr, K, cov)
-    return _cost(lqr, value_matrix(lqr, K), Sigma)
+    return _cost(lqr, value_matrix(lqr, K), Sigma, _moment_source(lqr, Sigma))
 
 
 def gradient(lqr: LQR, K: ArrayLike, cov: ArrayLike | None = 0.0) -> Array:
@@ -288,11 +289,10 @@ def evaluate(lqr: LQR, K: ArrayLike, cov: ArrayLike | None = 0.0) -> Evaluation:
     """
     K = lqr.gain(K)
     Sigma = _policy_covariance(lqr, K, cov)
-    X, P = lyapunov.both(
-        _discounted_loop(lqr, K), _moment_source(lqr, Sigma), _stage_cost(lqr, K)
-    )
+    source = _moment_source(lqr, Sigma)
+    X, P = lyapunov.both(_discounted_loop(lqr, K), source, _stage_cost(lqr, K))
     E = _gain_error(lqr, K, P)
-    J = _cost(lqr, P, Sigma)
+    J = _cost(lqr, P, Sigma, source)
     return Evaluation(J, 2.0 * E @ X, P, X, E, np.isfinite(J))
 
 
@@ -426,7 +426,8 @@ def _no_optimum() -> ValueError:
 
 
 def _discounted_loop(lqr: LQR, K: Array) -> Array:
-    return np.sqrt(lqr.gamma) * lqr.closed_loop(K)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return math.sqrt(lqr.gamma) * (lqr.A + lqr.B @ K)
 
 
 def _stage_cost(lqr: LQR, K: Array) -> Array:
@@ -443,9 +444,9 @@ def _gain_error(lqr: LQR, K: Array, P: Array) -> Array:
     return _curvature(lqr, P) @ K + lqr.gamma * lqr.B.T @ P @ lqr.A
 
 
-def _cost(lqr: LQR, P: Array, Sigma: Array) -> Array:
+def _cost(lqr: LQR, P: Array, Sigma: Array, source: Array) -> Array:
     exploration = _trace(lqr.R, Sigma) * _tail_weight(lqr, Sigma) / lqr.gamma
-    return _or_inf(_trace(P, _moment_source(lqr, Sigma)) + exploration)
+    return _or_inf(_trace(P, source) + exploration)
 
 
 def _moment_source(lqr: LQR, Sigma: Array) -> Array:

@@ -316,6 +316,7 @@ def lyapunov_arguments():
     size = [(1, 1), (2, 2), (4, 4)]
     for owner, name, call, shapes in [
         ("spectral_radius", "F", lyapunov.spectral_radius, wrong),
+        ("lyapunov.is_stable", "F", lyapunov.is_stable, wrong),
         ("forward", "F", lambda F: lyapunov.forward(F, WORLD.W), wrong),
         ("adjoint", "F", lambda F: lyapunov.adjoint(F, WORLD.W), wrong),
         ("both", "F", lambda F: lyapunov.both(F, WORLD.W, WORLD.Q), wrong),

@@ -139,3 +139,47 @@ def test_one_system_serves_many_constants():
 
 def test_a_batch_of_unstable_systems_alone_is_nan():
     assert np.isnan(lyapunov.forward(np.full((4, 2, 2), 3.0), np.eye(2))).all()
+
+
+def test_a_system_alone_is_solved_as_in_a_batch():
+    rng = np.random.default_rng(6)
+    F = np.array([contraction(4, rho, rng) for rho in (0.2, 0.9, 0.99999, 1.01)])
+    D, C = spd(4, rng), spd(4, rng)
+    together = lyapunov.both(F, D, C)
+    for i in range(4):
+        for one, many in zip(lyapunov.both(F[i], D, C), together, strict=True):
+            np.testing.assert_allclose(one, many[i], rtol=1e-13)
+
+
+def test_more_systems_than_are_worked_on_at_a_time():
+    rng = np.random.default_rng(7)
+    F = np.array([contraction(3, rho, rng) for rho in np.linspace(0.5, 1.5, 3001)])
+    assert F.nbytes > 3 * lyapunov._CACHED
+    X = lyapunov.forward(F, np.eye(3))
+    for i in range(0, 3001, 97):
+        np.testing.assert_allclose(X[i], lyapunov.forward(F[i], np.eye(3)), rtol=1e-13)
+    stable = np.arange(3001) < 1500  # ρ = 1 in the middle, where rounding decides
+    known = np.isfinite(X).all(axis=(-2, -1))
+    np.testing.assert_array_equal(np.delete(known, 1500), np.delete(stable, 1500))
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_a_system_is_stable_if_its_radius_is_below_one_and_its_sums_exist(n):
+    rng = np.random.default_rng(8)
+    rho = np.array([0.0, 0.5, 1 - 1e-6, 1 - 1e-9, 1 + 1e-9, 1 + 1e-6, 1.5, 1e200])
+    F = np.array([contraction(n, r, rng) for r in rho])
+    stable = lyapunov.is_stable(F)
+    np.testing.assert_array_equal(stable, rho < 1)
+    np.testing.assert_array_equal(stable, lyapunov.spectral_radius(F) < 1)
+    alone = [lyapunov.is_stable(one) for one in F]
+    np.testing.assert_array_equal(stable, alone)
+    sums = lyapunov.forward(F, np.eye(n))
+    np.testing.assert_array_equal(stable, np.isfinite(sums).all(axis=(-2, -1)))
+
+
+def test_powers_that_grow_at_first_are_no_sign_of_instability():
+    F = np.array([[0.5, 1e200], [0.0, 0.5]])
+    assert lyapunov.is_stable(F)
+    assert lyapunov.is_stable(np.stack([F, F])).all()
+    assert not lyapunov.is_stable(np.array([[0.5, np.inf], [0.0, 0.5]]))
+    assert not lyapunov.is_stable(np.array([[1.0, 1.0], [0.0, 1.0]]))
