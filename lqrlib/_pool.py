@@ -89,15 +89,15 @@ class Batch(NamedTuple):
     ----------
     real : array, shape [R, P]
         How often each real trajectory is in the batch.
-    model : array, shape [R, M]
-        1 for the model rollouts that are in the batch, 0 for the others.
+    model : array of int, shape [R]
+        How many of the model rollouts are in the batch: the first ones.
     fresh : Fresh or None
         None where no cell has a row for the model: it is not run then, as in the
         original.
     """
 
     real: Array
-    model: Array
+    model: NDArray[np.int64]
     fresh: Fresh | None
 
 
@@ -248,11 +248,13 @@ def draw(
     which = None
     if len(models.A) > 1:  # a member for every sample and step
         which = rng.integers(len(models.A), size=noise.shape[-2::-1])
-    model = np.arange(B * T // k) < (B - wanted[:, None]) * (T // k)
+    model = ((B - wanted) * (T // k)).astype(np.int64)
     if not model.any():
-        return Batch(real, model.astype(float), None)
-    fresh = _branched(cells, models, K, starts, noise, which, model)
-    return Batch(real, model.astype(float), fresh)
+        return Batch(real, model, None)
+    law = _steps.step_matrix(
+        models.A, models.B, _steps.root(models.W), K, _steps.root(cells.cov)
+    )
+    return Batch(real, model, Fresh(*_rolled(cells.lqr, law, starts, noise, which)))
 
 
 def _starts(cells: Cells, pool: Pool, count: int, rng: np.random.Generator) -> Array:
@@ -264,25 +266,6 @@ def _starts(cells: Cells, pool: Pool, count: int, rng: np.random.Generator) -> A
         return states.reshape(*states.shape[:-3], T * P, n)[..., origin, :]
     first = states[..., 0, :, :]
     return first if count == P else first[..., rng.integers(P, size=count), :]
-
-
-def _branched(
-    cells: Cells,
-    models: LinearModel,
-    K: Array,
-    starts: Array,
-    noise: Array,
-    which: NDArray[np.int64] | None,
-    counts: NDArray[np.bool_],
-) -> Fresh:
-    law = _steps.step_matrix(
-        models.A, models.B, _steps.root(models.W), K, _steps.root(cells.cov)
-    )
-    z, cost = _rolled(cells.lqr, law, starts, noise, which)
-    if not np.square(cost.sum()) < np.inf:  # 0 · inf: rows that do not count become 0
-        keep = counts[:, None, :]
-        z, cost = np.where(keep[..., None, :], z, 0.0), np.where(keep, cost, 0.0)
-    return Fresh(z, cost)
 
 
 def _rolled(

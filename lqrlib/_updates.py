@@ -102,17 +102,25 @@ def hack(cells: Cells, pool: Pool, models: LinearModel, length: float) -> Step:
     collected = log_density(pool.K, cov[..., None], x, u)
     rule = of_length(length)
 
-    def real_part(c: int, K: Array, batch: Batch) -> tuple[Weighted, Array]:
-        log_w = log_density(K[..., None], cov[c, ..., None], x[c], u[c]) - collected[c]
-        total = running_sum(log_w)
-        w = np.exp(total) * batch.real[:, None, :]
-        part = Weighted(x[c], u[c], pool.cost[c] * discounts, w)
-        return part, _effective(total[:, -1, :], batch.real)
+    def part_of(z: Array, cost: Array, w: Array) -> Weighted:
+        states, actions = z[..., :-1, :n, :], z[..., :-1, n:, :]
+        return Weighted(states, actions, cost * discounts, w)
 
-    def model_part(c: int, fresh: Fresh, batch: Batch) -> Weighted:
-        z, cost = fresh.z[c], fresh.cost[c]
-        w = np.broadcast_to(batch.model[:, None, :], cost.shape)
-        return Weighted(z[..., :-1, :n, :], z[..., :-1, n:, :], cost * discounts, w)
+    def real_part(
+        r: int, K: Array, Sigma: Array, counts: Array
+    ) -> tuple[Weighted, Array]:
+        own = min(r, pool.z.shape[1] - 1)  # cells may share their data
+        used = np.flatnonzero(counts)
+        cost = pool.cost[:, own][..., used]
+        part = part_of(pool.z[:, own][..., used], cost, cost)
+        here = log_density(K[..., None], Sigma[..., None], part.x, part.u)
+        log_w = running_sum(here - collected[:, own][..., used])
+        weighted = part._replace(w=np.exp(log_w) * counts[used])
+        return weighted, _effective(log_w[..., -1, :], counts[used])
+
+    def model_part(r: int, fresh: Fresh, count: int) -> Weighted:
+        cost = fresh.cost[:, r, :, :count]
+        return part_of(fresh.z[:, r, ..., :count], cost, np.ones_like(cost))
 
     def gradient(parts: Sequence[Weighted], K: Array, Sigma: Array) -> Array:
         baseline = mean_cost(parts)
@@ -124,29 +132,27 @@ def hack(cells: Cells, pool: Pool, models: LinearModel, length: float) -> Step:
 
     def step(K: Array, cov: Array, rng: np.random.Generator) -> Move:
         batch = draw(cells, pool, models, K, rng)
-        found, effective = [], []
-        for c in range(len(cov)):  # one covariance fits into the cache
-            part, share = real_part(c, K[c], batch)
-            parts = [part]
-            if batch.fresh is not None:
-                parts.append(model_part(c, batch.fresh, batch))
-            found.append(gradient(parts, K[c], cov[c]))
-            effective.append(share)
-        seen = _look(batch, cells.sizes.batch_size, effective=np.stack(effective))
-        return Move(rule(np.stack(found), K), cov, seen)
+        found, effective = np.empty_like(K), np.ones(K.shape[:2])
+        for r, counts in enumerate(batch.real):  # cells of one ratio have equal sizes
+            Sigma, parts = cov[:, 0], []
+            if counts.any():
+                part, effective[:, r] = real_part(r, K[:, r], Sigma, counts)
+                parts.append(part)
+            if batch.fresh is not None and batch.model[r]:
+                parts.append(model_part(r, batch.fresh, int(batch.model[r])))
+            found[:, r] = gradient(parts, K[:, r], Sigma)
+        seen = _look(batch, cells.sizes.batch_size, effective=effective)
+        return Move(rule(found, K), cov, seen)
 
     return step
 
 
 def _effective(log_w: Array, counts: Array) -> Array:
-    """(Σw)²/Σw² over the number of trajectories, [R]; 1 where there is none."""
-    used = counts > 0.0
-    highest = np.where(used, log_w, -np.inf).max(axis=-1, keepdims=True)
-    highest = np.where(np.isfinite(highest), highest, 0.0)
-    w = np.where(used, np.exp(np.minimum(log_w - highest, 0.0)), 0.0)
+    """(Σw)²/Σw² over the number of trajectories, [C]; each counts so often, [P]."""
+    highest = log_w.max(axis=-1, keepdims=True)
+    w = np.exp(log_w - np.where(np.isfinite(highest), highest, 0.0))
     total, squares = (counts * w).sum(axis=-1), (counts * w * w).sum(axis=-1)
-    n = counts.sum(axis=-1)
-    share = np.square(total) / np.where(squares > 0.0, n * squares, 1.0)
+    share = np.square(total) / np.where(squares > 0.0, counts.sum() * squares, 1.0)
     return np.where(squares > 0.0, share, 1.0)
 
 
@@ -203,12 +209,13 @@ def pathwise(cells: Cells, pool: Pool, models: LinearModel, length: float) -> St
         sums = _in_batch(cells, real, batch)
         found = critic.solve(cells.lqr, sums, K)
         drawn = rng.standard_normal((T, m, batch.real.shape[-1]))
-        crossed = _crossed(real_x, batch.real, drawn)
+        crossed = _crossed(real_x, drawn * batch.real[:, None, None, :])
         # Drawn whether they are used or not: no cell's draws depend on the others.
-        drawn = rng.standard_normal((k, m, batch.model.shape[-1]))
+        drawn = rng.standard_normal((k, m, cells.sizes.batch_size * T // k))
         if batch.fresh is not None:
             x = batch.fresh.z[..., :-1, :n, :]
-            crossed = crossed + _crossed(x, batch.model, drawn)
+            for r, count in enumerate(batch.model):
+                crossed[:, r] += _crossed(x[:, r, ..., :count], drawn[..., :count])
         curvature = found.Theta[..., n:, n:]
         noise = curvature @ root @ crossed
         slope = found.gain_error(K) @ _states(sums, cells) + noise
@@ -323,17 +330,16 @@ def _chosen(each: Moments, counts: Array) -> Moments:
     return Moments(*parts)
 
 
-def _model_moments(fresh: Fresh, counts: Array, n: int) -> Moments:
-    """Sums over all steps of model rollouts; step by step, to stay in the cache."""
-    z, cost = fresh
-    steps = (
-        critic.moments(z[..., t, :, :], cost[..., t, :], z[..., t + 1, :n, :], counts)
-        for t in range(cost.shape[-2])
-    )
-    total = next(steps)
-    for here in steps:
-        total = Moments(*map(np.add, total, here))
-    return total
+def _model_moments(fresh: Fresh, counts: NDArray[np.int64], n: int) -> Moments:
+    """Sums over the first rollouts of each cell, one cell after the other: see draw."""
+    cells = [
+        critic.path_moments(fresh.z[c, r, ..., :count], fresh.cost[c, r, :, :count], n)
+        for c in range(len(fresh.z))
+        for r, count in enumerate(counts)
+    ]
+    lead = fresh.z.shape[:2]
+    stacked = (np.stack(part) for part in zip(*cells, strict=True))
+    return Moments(*(part.reshape(*lead, *part.shape[1:]) for part in stacked))
 
 
 def _states(sums: Moments, cells: Cells) -> Array:
@@ -346,6 +352,6 @@ def _states(sums: Moments, cells: Cells) -> Array:
     return Z[..., :n, :n]
 
 
-def _crossed(x: Array, counts: Array, normals: Array) -> Array:
-    """Σ ξ x' over the rows that count, [C, R, m, n], of normals [T, m, M]."""
-    return ((normals * counts[:, None, None, :]) @ x.mT).sum(axis=-3)
+def _crossed(x: Array, normals: Array) -> Array:
+    """Σ ξ x' over steps and rows, [..., m, n], of x [..., T, n, M] and ξ [T, m, M]."""
+    return (normals @ x.mT).sum(axis=-3)

@@ -366,6 +366,47 @@ def moments(z: Array, cost: Array, x_next: Array, weight: Array | Flags) -> Mome
     return Moments(total[..., :d] * twice, total[..., d : d + p], total[..., -1])
 
 
+def path_moments(z: Array, cost: Array, n: int) -> Moments:
+    """`moments` of all steps of paths, each of which begins where the last one ended.
+
+    The products of x_{t+1} that end a step are among those of z_{t+1} that begin the
+    next: they are made once, and the sums over steps and paths are two matrix products.
+
+    Parameters
+    ----------
+    z : array, shape [k+1, n+m, M]
+        Of M paths; the last actions do not count.
+    cost : array, shape [k, M]
+    n : int
+
+    Returns
+    -------
+    Moments
+        Of k M rows of weight 1.
+    """
+    (k, M), width = cost.shape, z.shape[1]
+    entries = np.moveaxis(z, 1, 0).reshape(width, -1)
+    order, p = _states_first(width, n)
+    d = len(order)
+    rows = np.empty((d + 1, (k + 1) * M))
+    for pair, row in zip(_pairs(width), order[:-1], strict=True):
+        np.multiply(entries[pair[0]], entries[pair[1]], out=rows[row])
+    rows[p - 1], rows[d, : k * M] = 1.0, cost.ravel()
+    here, twice = rows[:d, : k * M], _twice(width)
+    sums = twice[:, None] * (here @ rows[:, : k * M].T)[order]
+    ahead = twice[:, None] * (here @ rows[:p, M:].T)[order]
+    return Moments(sums[:, order] * twice, ahead, sums[:, -1])
+
+
+@functools.cache
+def _states_first(width: int, n: int) -> tuple[list[int], int]:
+    """Where each of ψ(z) is if those of ψ(x) come first, and how many these are."""
+    pairs = _pairs(width)
+    states = [place for place, (_, j) in enumerate(pairs) if j < n] + [len(pairs)]
+    others = [place for place, (_, j) in enumerate(pairs) if j >= n]
+    return [int(row) for row in np.argsort([*states, *others])], len(states)
+
+
 def products(x: Array) -> Array:
     """ψ(x) = (x_k x_l for k ≤ l; 1).
 

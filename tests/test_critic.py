@@ -27,6 +27,7 @@ from lqrlib.critic import (
     lstdq,
     moments,
     of_gaussian,
+    path_moments,
     products,
     solve,
     sums,
@@ -473,3 +474,19 @@ def test_the_exact_critic_broadcasts():
     alone = exact_critic(lqr, gains[1], covs[1, 0])
     close(together.const[1, 1], alone.const)
     close(together.Theta[1, 1], alone.Theta)
+
+
+@pytest.mark.parametrize(("n", "m", "paths"), [(1, 1, 3), (2, 1, 7), (3, 2, 1)])
+def test_moments_of_paths_are_those_of_their_steps(n, m, paths):
+    rng = np.random.default_rng(11)
+    z, cost = rng.standard_normal((6, n + m, paths)), rng.random((5, paths))
+    found = path_moments(z, cost, n)
+    every = np.ones(paths)
+    steps = [moments(z[t], cost[t], z[t + 1, :n], every) for t in range(len(cost))]
+    for one, parts in zip(found, zip(*steps, strict=True), strict=True):
+        close(one, sum(parts), rtol=1e-12)
+
+
+def test_moments_of_no_path_are_zero():
+    for part in path_moments(np.ones((4, 3, 0)), np.ones((3, 0)), 2):
+        assert not part.any()
