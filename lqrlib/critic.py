@@ -374,9 +374,9 @@ def path_moments(z: Array, cost: Array, n: int) -> Moments:
 
     Parameters
     ----------
-    z : array, shape [k+1, n+m, M]
+    z : array, shape [..., k+1, n+m, M]
         Of M paths; the last actions do not count.
-    cost : array, shape [k, M]
+    cost : array, shape [..., k, M]
     n : int
 
     Returns
@@ -384,18 +384,19 @@ def path_moments(z: Array, cost: Array, n: int) -> Moments:
     Moments
         Of k M rows of weight 1.
     """
-    (k, M), width = cost.shape, z.shape[1]
-    entries = np.moveaxis(z, 1, 0).reshape(width, -1)
-    order, p = _states_first(width, n)
+    *lead, k, M = cost.shape
+    width, (order, p) = z.shape[-2], _states_first(z.shape[-2], n)
+    entries = z.swapaxes(-3, -2).reshape(*lead, width, (k + 1) * M)
     d = len(order)
-    rows = np.empty((d + 1, (k + 1) * M))
-    for pair, row in zip(_pairs(width), order[:-1], strict=True):
-        np.multiply(entries[pair[0]], entries[pair[1]], out=rows[row])
-    rows[p - 1], rows[d, : k * M] = 1.0, cost.ravel()
-    here, twice = rows[:d, : k * M], _twice(width)
-    sums = twice[:, None] * (here @ rows[:, : k * M].T)[order]
-    ahead = twice[:, None] * (here @ rows[:p, M:].T)[order]
-    return Moments(sums[:, order] * twice, ahead, sums[:, -1])
+    rows = np.empty((*lead, d + 1, (k + 1) * M))
+    for (i, j), row in zip(_pairs(width), order[:-1], strict=True):
+        np.multiply(entries[..., i, :], entries[..., j, :], out=rows[..., row, :])
+    rows[..., p - 1, :] = 1.0
+    rows[..., d, : k * M] = cost.reshape(*lead, k * M)
+    here, twice = rows[..., :d, : k * M], _twice(width)
+    sums = twice[:, None] * (here @ rows[..., : k * M].mT)[..., order, :]
+    ahead = twice[:, None] * (here @ rows[..., :p, M:].mT)[..., order, :]
+    return Moments(sums[..., order] * twice, ahead, sums[..., -1])
 
 
 @functools.cache
