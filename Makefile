@@ -9,7 +9,7 @@ LAB := $(CURDIR)/_build/lab
 export OPENBLAS_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book chapter lab record test check browser clean
+.PHONY: help book chapter lab record test bench check browser clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -33,6 +33,10 @@ record: $(VENV)/book.stamp ## run the long studies again: make record, or make r
 
 test: book $(VENV)/test.stamp ## build the book, then run every test: unit, property, book, browser
 	$(BIN)/pytest -n auto --dist loadfile
+
+bench: $(VENV)/bench.stamp ## time the library beside JAX, PyTorch, SciPy, Gymnasium: a table of the book
+	$(BIN)/python -m pytest benchmarks --benchmark-json=_build/benchmarks.json --benchmark-disable-gc -q --no-header
+	$(BIN)/python -m benchmarks.table _build/benchmarks.json book/records/benchmarks.json
 
 check: $(VENV)/test.stamp ## lint, types and unit tests; no build, no browser
 	$(BIN)/ruff check .
@@ -64,4 +68,8 @@ $(VENV)/live.stamp: $(VENV)/book.stamp requirements/live.txt
 
 $(VENV)/test.stamp: $(VENV)/live.stamp requirements/test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/test.txt
+	@touch $@
+
+$(VENV)/bench.stamp: $(VENV)/test.stamp requirements/bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/bench.txt
 	@touch $@

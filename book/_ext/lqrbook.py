@@ -62,9 +62,9 @@ def key_the_cache(app: Sphinx, config: Config) -> None:
     """Name the execution cache after everything outside a page that its cells use."""
     digest = hashlib.sha256()
     sources = [*sorted((ROOT / "lqrlib").rglob("*.*")), ROOT / "requirements.txt"]
-    sources += sorted((ROOT / "book" / "records").glob("*.npz"))
+    sources += sorted((ROOT / "book" / "records").glob("*.*"))
     for source in sources:
-        if source.suffix in {".py", ".js", ".css", ".txt", ".npz"}:
+        if source.suffix in {".py", ".js", ".css", ".txt", ".npz", ".json"}:
             digest.update(source.relative_to(ROOT).as_posix().encode())
             digest.update(source.read_bytes())
     cache = Path(app.outdir).parent / ".jupyter_cache" / digest.hexdigest()[:16]
