@@ -24,11 +24,14 @@ class Plan(NamedTuple):
     seeds : tuple of int
     variants : list
         Settings, one for each combination of values of the looped axes.
+    names : list of str
+        Of each variant and seed; seeds change faster.
     """
 
     axes: dict[str, tuple[Any, ...]]
     seeds: tuple[int, ...]
     variants: list[Any]
+    names: list[str]
 
     def arranged(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Results [time, C, R, …] of each variant and seed as [time, axes…, seed, …].
@@ -79,7 +82,8 @@ def plan(
     Raises
     ------
     ValueError
-        If an axis is not allowed or has no values, or a seed is no whole number.
+        If an axis is not allowed or has no values, or a seed is no whole number, or
+        values of looped axes do not go together with the settings.
     """
     grid = {name: _listed(f"axes[{name!r}]", axes[name]) for name in axes}
     listed = _listed("seeds", seeds)
@@ -94,11 +98,24 @@ def plan(
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
             raise _validate.error("seeds", "whole numbers from 0 on", seed)
     looped = [name for name in grid if name not in BATCHED]
-    variants = [
-        replace(settings, **dict(zip(looped, values, strict=True)))
+    cells = [
+        dict(zip(looped, values, strict=True))
         for values in itertools.product(*(grid[name] for name in looped))
     ]
-    return Plan(grid, listed, variants)
+    variants = [_changed(settings, cell) for cell in cells]
+    names = [_named(cell | {"seed": seed}) for cell in cells for seed in listed]
+    return Plan(grid, listed, variants, names)
+
+
+def _changed(settings: Any, cell: dict[str, Any]) -> Any:
+    try:
+        return replace(settings, **cell)
+    except ValueError as fault:
+        raise ValueError(f"{fault}, in the block {_named(cell)}") from fault
+
+
+def _named(cell: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in cell.items())
 
 
 def _listed(name: str, values: Sequence[Any]) -> tuple[Any, ...]:

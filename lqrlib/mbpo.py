@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lqrlib import _grid, _pool, _updates, _validate, exact, observed, worlds
+from lqrlib import _blocks, _grid, _pool, _updates, _validate, exact, observed, worlds
 from lqrlib._validate import Array
 from lqrlib.critic import feature_count
 from lqrlib.descent import moved
@@ -165,10 +165,11 @@ def sweep(
     seeds : sequence of int
         Cells of one seed share their noise.
     executor : concurrent.futures.Executor, optional
-        Runs the blocks, one a seed and value of the looped axes. The result is the same
-        bit for bit whoever runs them.
+        Runs the blocks, one a seed and value of the looped axes: a process pool, a Dask
+        cluster's ``Client.get_executor()``, mpi4py's ``MPIPoolExecutor``. The result is
+        the same bit for bit whoever runs them.
     progress : callable, optional
-        Called with (blocks done, blocks in all).
+        Called with (blocks done, blocks in all), as they are done in their order.
 
     Returns
     -------
@@ -181,8 +182,22 @@ def sweep(
     ValueError
         If an axis is no setting or has no values, or a setting does not fit. ``K0``,
         ``lag``, ``updates`` and ``collections`` are no axes: they change the problem,
-        or the length of a path.
+        or the length of a path. Where it shows in a block only, the block is named.
+    RuntimeError
+        If a block fails otherwise, or a worker dies. It names the first block, in
+        their order, without a result, by its values of the looped axes and its seed,
+        and is chained to the original error.
+
+    Notes
+    -----
+    A sweep that ends by an error cancels the blocks that have not begun; those that
+    run come to their end, unheard. Finished ones are dropped: there is no history of
+    half a grid. Seeds do not depend on each other, so that a long sweep may be called
+    for a few of them at a time, and loses no more than these. When a worker dies, a
+    process pool cannot tell which of the blocks without a result it was running.
     """
+    if executor is not None:
+        _validate.instance("executor", executor, Executor)
     allowed = set(MBPOSettings.__dataclass_fields__) - {"K0", *_FIXED}
     plan = _grid.plan(settings, axes, seeds, allowed)
     for ratio in plan.axes.get("real_ratio", ()):
@@ -199,11 +214,7 @@ def sweep(
         for variant in plan.variants
         for seed in plan.seeds
     ]
-    results = []
-    for found in (executor.map if executor else map)(_block, jobs):
-        results.append(found)
-        if progress is not None:
-            progress(len(results), len(jobs))
+    results = _blocks.in_order(_block, jobs, plan.names, executor, progress)
     parts = (plan.arranged(part) for part in zip(*results, strict=True))
     return SweepResult(plan.axes, plan.seeds, _judge(lqr, settings, *parts))
 

@@ -11,7 +11,7 @@ import lqrlib
 
 PACKAGE = Path(lqrlib.__file__).parent
 FLOORS = [
-    {"_validate"},
+    {"_validate", "_blocks"},
     {"_steps", "_forms"},
     {"problem", "lyapunov", "history"},
     {"worlds", "exact", "policy", "finite_horizon"},
