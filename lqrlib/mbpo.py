@@ -138,7 +138,7 @@ def mbpo(lqr: LQR, settings: MBPOSettings, rng: np.random.Generator) -> MBPOHist
     """
     _validate.generator("rng", rng)
     cov = _validate.covariance("cov", settings.cov, lqr.m)
-    found = _run(lqr, settings, cov[None], (settings.real_ratio,), rng)
+    found = _costed(lqr, settings, cov[None], (settings.real_ratio,), rng)
     return _judge(lqr, settings, *(part[:, 0, 0] for part in found))
 
 
@@ -223,13 +223,10 @@ _FIXED = ("lag", "updates", "collections")
 
 
 def _judge(
-    lqr: LQR, settings: MBPOSettings, K: Array, *records: NDArray[Any]
+    lqr: LQR, settings: MBPOSettings, cost: Array, K: Array, *records: NDArray[Any]
 ) -> MBPOHistory:
-    """The history of gains and records [updates, …] (see `_run`)."""
-    world = worlds.with_lag(lqr, settings.lag) if settings.lag else lqr
-    judged = History.judge(
-        K, exact.cost(world, observed.widen(world, K)), _optimum(lqr, world, settings)
-    )
+    """The history of costs, gains and records [updates, …] (see `_run`)."""
+    judged = History.judge(K, cost, _optimum(lqr, settings))
     cov, real_ratio, rank, condition, effective, error = records
     needed = feature_count(lqr)
     short = (rank[-1] > 0) & (rank[-1] < needed) & (judged.status != Status.DIVERGED)
@@ -249,7 +246,12 @@ def _judge(
     )
 
 
-def _optimum(lqr: LQR, world: LQR, settings: MBPOSettings) -> float:
+def _world(lqr: LQR, settings: MBPOSettings) -> LQR:
+    return worlds.with_lag(lqr, settings.lag) if settings.lag else lqr
+
+
+def _optimum(lqr: LQR, settings: MBPOSettings) -> float:
+    world = _world(lqr, settings)
     if not settings.lag:
         return float(exact.cost(lqr, exact.optimal_gain(lqr)))
     first = observed.widen(world, settings.K0)
@@ -263,7 +265,19 @@ def _block(
     job: tuple[LQR, MBPOSettings, Array, tuple[float, ...], int],
 ) -> tuple[NDArray[Any], ...]:
     lqr, settings, cov, ratios, seed = job
-    return _run(lqr, settings, cov, ratios, np.random.default_rng(seed))
+    return _costed(lqr, settings, cov, ratios, np.random.default_rng(seed))
+
+
+def _costed(
+    lqr: LQR,
+    settings: MBPOSettings,
+    cov: Array,
+    ratios: tuple[float, ...],
+    rng: np.random.Generator,
+) -> tuple[NDArray[Any], ...]:
+    """J [U+1, C, R] of all gains, found where they are; then what `_run` returns."""
+    found, world = _run(lqr, settings, cov, ratios, rng), _world(lqr, settings)
+    return exact.cost(world, observed.widen(world, found[0])), *found
 
 
 _STEPS = {
@@ -330,6 +344,6 @@ def _cells(
         raise _validate.error("cov", "one covariance", f"shape {cov.shape[1:]}")
     sizes, whole = settings.sizes, settings.mixing == "bernoulli"
     real = [r if whole else split_batch(sizes.batch_size, r)[0] for r in ratios]
-    world = worlds.with_lag(lqr, settings.lag) if settings.lag else lqr
+    world = _world(lqr, settings)
     cells = _pool.Cells(lqr, world, cov[:, None], np.array(real), whole, sizes)
     return cells, first
