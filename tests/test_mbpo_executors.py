@@ -4,6 +4,10 @@ import concurrent.futures
 import dataclasses
 import multiprocessing
 import os
+import pickle
+import re
+import subprocess
+import sys
 import threading
 import traceback
 
@@ -11,6 +15,7 @@ import dask
 import distributed
 import numpy as np
 import pytest
+from conftest import ROOT
 from systems import FIRST_GAIN
 
 from lqrlib import MBPOSettings, worlds
@@ -109,6 +114,46 @@ def test_seeds_in_another_order_or_alone_are_the_same(executor):
         here, there = place
         assert (first.cost[..., here] == again.cost[..., there]).all(), seed
     np.testing.assert_array_equal(first.K[..., 2, :, :], alone.K[..., 0, :, :])
+
+
+# The lines of the page.
+
+PAGE = ROOT / "book" / "beyond_one_machine.md"
+SETTING = """\
+from lqrlib import MBPOSettings, mbpo, worlds
+
+lqr, axes, seeds = worlds.double_integrator(), {"cov": [0.1, 1.0]}, [4, 2]
+settings = MBPOSettings([[-1.0, -1.0]], updates=2, horizon=5)
+"""
+
+
+def lines_of_the_page(word):
+    """The code block of the page that is shown and not run there."""
+    shown = re.findall("```{code-block} python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (block,) = [code for code in shown if word in code]
+    return block
+
+
+def expected():
+    names = {}
+    exec(f"{SETTING}found = mbpo.sweep(lqr, settings, axes, seeds)", names)
+    return names["found"].history
+
+
+def test_the_lines_of_the_page_for_a_process_pool(tmp_path):
+    end = "    import pickle, sys\n    pickle.dump(found.history, sys.stdout.buffer)\n"
+    script = tmp_path / "script.py"
+    script.write_text(f"{SETTING}\n{lines_of_the_page('ProcessPool')}\n{end}")
+    run = subprocess.run([sys.executable, script], capture_output=True, check=True)
+    assert_same(expected(), pickle.loads(run.stdout))
+
+
+def test_the_lines_of_the_page_for_a_dask_cluster(cluster):
+    block = lines_of_the_page("dask")
+    address = re.search("tcp://[a-z:0-9]+", block)[0]
+    names = {}
+    exec(SETTING + block.replace(address, cluster.scheduler_address), names)
+    assert_same(expected(), names["found"].history)
 
 
 # The same errors.
