@@ -128,7 +128,7 @@ def table(took: float, pages: dict[str, Page]) -> Iterator[str]:
         yield f"{name:40}{page.seconds:8.1f}{page.bytes / 1e6:8.2f}"
     seconds = sum(page.seconds for page in run.values())
     weights = [page.bytes for page in pages.values()]
-    yield f"{f'all {len(pages)} pages':40}{seconds:8.1f}{sum(weights) / 1e6:8.2f}"
+    yield f"{f'all pages: {len(pages)}':40}{seconds:8.1f}{sum(weights) / 1e6:8.2f}"
     most = max((page.seconds for page in run.values()), default=0.0)
     yield (
         f"build {took:.0f} s of {BUILD_SECONDS:.0f}, slowest page {most:.0f} s of "
