@@ -2,6 +2,7 @@
 
 import pickle
 import traceback
+import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor, Future
@@ -104,7 +105,9 @@ def in_order(
         If that reason is a ValueError: its message, and the name.
     """
     found: list[Any] = []
-    with closing(_outcomes(partial(_attempt, function), jobs, executor)) as outcomes:
+    # Dask knows a task by its arguments, and may still hold an earlier failure.
+    attempt = partial(_attempt, function, uuid.uuid4().hex)
+    with closing(_outcomes(attempt, jobs, executor)) as outcomes:
         for name, outcome in zip(names, outcomes, strict=True):
             if isinstance(outcome, Failure):
                 raise outcome.named(name, len(jobs) - len(found)) from outcome.error
@@ -114,7 +117,7 @@ def in_order(
     return found
 
 
-def _attempt(function: Callable[[Any], Any], job: Any) -> Any:
+def _attempt(function: Callable[[Any], Any], _call: str, job: Any) -> Any:
     try:
         return function(job)
     except Exception as error:
