@@ -1,6 +1,6 @@
 """Budgets of the book: what its pages take to build, and what they weigh.
 
-When the build is done it prints the pages whose cells were run, the slowest first, with
+When the build is done it prints the pages that were run, the slowest first, with
 their seconds and weights, and writes those of all pages to `_build/budget.json`. A page
 weighs what a reader loads for it alone: its HTML, and the pictures, scripts and style
 sheets that it embeds, but not `_static`, which comes once for all pages. The seconds of
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class Page(NamedTuple):
-    """What a page has cost: seconds of its cells, None without cells, and bytes."""
+    """What a page has cost: seconds, None if there is nothing to run, and bytes."""
 
     seconds: float | None
     bytes: int
@@ -121,7 +121,7 @@ def store(file: Path, took: float, pages: dict[str, Page]) -> None:
 
 
 def table(took: float, pages: dict[str, Page]) -> Iterator[str]:
-    """What the build prints: pages with cells, then the sums and the heaviest page."""
+    """What the build prints: pages that were run, then the sums, then the budgets."""
     run = {name: page for name, page in pages.items() if page.seconds is not None}
     yield f"{'page':40}{'seconds':>8}{'MB':>8}"
     for name, page in run.items():
