@@ -18,12 +18,12 @@ from numpy.typing import ArrayLike
 
 from lqrlib import _validate, exact, finite_horizon, lyapunov
 from lqrlib._validate import Array
-from lqrlib.gradients import per_decision_is, trajectory_is
+from lqrlib._weighted import to_go, weighted
 from lqrlib.policy import GaussianPolicy
 from lqrlib.problem import LQR
-from lqrlib.rollout import rollout
+from lqrlib.rollout import Trajectories, draw_each, rollout
 from lqrlib.weight_moments import breakdown, second_moment
-from lqrlib.weights import log_weights
+from lqrlib.weights import residual
 
 TARGETS = {
     "gaussian": "2 Σ_t E_t X_t, the gradient of the cost of T steps of N(Kx, Σ)",
@@ -39,7 +39,6 @@ _OF_A_GAIN = {
     "natural": exact.natural_gradient,
     "gauss_newton": exact.gauss_newton,
 }
-_OWN: tuple[Callable[..., Any], ...] = (per_decision_is, trajectory_is)
 _FEWEST = 15  # data sets: a regression takes up to nine of them
 _ROUNDING = 1e-9  # relative to the largest exact value: no standard error is smaller
 _TINY = np.finfo(np.float64).tiny
@@ -296,20 +295,36 @@ def _sampled(
     found = np.empty((D, *gains.shape))
     known, weight = np.empty((*found.shape, 4)), np.empty((D, 4))
     known_means = task.exact_values("gaussian")
-    for d, i in np.ndindex(D, 4):
-        K = gains[i]
-        data = rollout(lqr, GaussianPolicy(made_by[i], cov), N, T, rng)
-        weight[d, i] = np.exp(log_weights(data, GaussianPolicy(K, cov))[:, -1]).mean()
-        # A cost that is always 1: what a constant baseline adds.
-        ones = data._replace(cost=np.ones_like(data.cost))
-        for j, estimate in enumerate(_OWN):
-            own = estimate(lqr, data, K, cov=cov).gradient
-            known[d, i, ..., j] = own - known_means[i]
-            known[d, i, ..., 2 + j] = estimate(lqr, ones, K, cov=cov).gradient
-        found[d, i] = _as_matrix(gradient(lqr, data, K.copy(), cov=cov), K.shape)
+    policy = GaussianPolicy(made_by, cov)
+    policies = [GaussianPolicy(K, cov) for K in made_by]
+    for d in range(D):  # the four places side by side
+        x0, noise = draw_each(lqr, N, T, [rng] * 4)
+        data = rollout(lqr, policy, N, T, rng, x0=x0, noise=noise)
+        own, weight[d] = _own(lqr, data, gains, cov)
+        known[d] = np.moveaxis(own, 0, -1)
+        for i, K in enumerate(gains):
+            alone = Trajectories(*(part[i] for part in data[:4]), policies[i])
+            found[d, i] = _as_matrix(gradient(lqr, alone, K.copy(), cov=cov), K.shape)
+    known[..., :2] -= known_means[..., None]
     if lqr.m == lqr.n > 1:  # a transposed estimate shares the luck of other entries
         known = np.concatenate([known, known.swapaxes(2, 3)], axis=-1)
     return found, known, weight
+
+
+def _own(lqr: LQR, data: Trajectories, K: Array, cov: ArrayLike) -> tuple[Array, Array]:
+    """`per_decision_is` and `trajectory_is`, and the mean weight of whole trajectories.
+
+    Both also for a cost that is always 1: what a constant baseline adds. In one pass,
+    since the four [4, ..., m, n] share weights and scores, and no error is wanted.
+    """
+    costs = np.stack([data.cost, np.ones_like(data.cost)])
+    policy, part, _ = weighted(lqr, data._replace(cost=costs), K, cov)
+    last, returns = part.w[..., -1:, :], part.cost.sum(axis=-2, keepdims=True)
+    whole = np.broadcast_to(last * returns, part.cost.shape)
+    paid = np.concatenate([to_go(part.w * part.cost), whole])[[0, 2, 1, 3]]
+    e = residual(policy.K[..., None], part.x, part.u)
+    total = ((paid[..., None, :] * e) @ part.x.mT).sum(axis=-3) / e.shape[-1]
+    return np.linalg.solve(policy.cov, total), last.mean(axis=(-2, -1))
 
 
 def _as_matrix(found: Any, shape: tuple[int, ...]) -> Array:

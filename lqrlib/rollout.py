@@ -170,6 +170,35 @@ def draw_noise(
     return np.moveaxis(rng.standard_normal((horizon, width, n_trajectories)), -1, 0)
 
 
+def draw_each(
+    lqr: LQR, n_trajectories: int, horizon: int, rngs: Sequence[np.random.Generator]
+) -> tuple[Array, Array]:
+    """Starts and noise of a batch, each drawn as `rollout` alone would draw them.
+
+    So a batch of policies, each with a generator of its own, makes the data that one
+    rollout after the other would make.
+
+    Parameters
+    ----------
+    lqr : LQR
+    n_trajectories, horizon : int
+    rngs : sequence of numpy.random.Generator
+        One for each policy of the batch; one after the other, if they are the same.
+
+    Returns
+    -------
+    x0 : array, shape [S, N, n]
+    noise : array, shape [S, N, T, m+n]
+        A view on memory ordered (S, T, m+n, N).
+    """
+    x0 = np.empty((len(rngs), n_trajectories, lqr.n))
+    noise = np.empty((len(rngs), horizon, lqr.m + lqr.n, n_trajectories))
+    for place, rng in enumerate(rngs):
+        x0[place] = draw_starts(lqr, n_trajectories, rng)
+        rng.standard_normal(out=noise[place])
+    return x0, np.moveaxis(noise, -1, 1)
+
+
 def given_noise(noise: Array) -> _steps.Noise:
     """Noise that was drawn before, for `lqrlib._steps.simulate`.
 

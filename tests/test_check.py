@@ -16,11 +16,11 @@ from systems import (
     z_scores,
 )
 
-from lqrlib import GradientReport, check, exact, gradients, worlds
+from lqrlib import GaussianPolicy, GradientReport, check, exact, gradients, worlds
 from lqrlib.check import PLACES, TARGETS, check_gradient
 from lqrlib.model import fit
 from lqrlib.rollout import transitions
-from lqrlib.weights import second_moment
+from lqrlib.weights import log_weights, second_moment
 
 MAIN = worlds.double_integrator()
 COV, HORIZON = 0.4, 20
@@ -577,3 +577,22 @@ def test_a_gain_without_a_finite_exact_value_is_refused():
     with pytest.raises(ValueError, match=r"^K_behaviour: expected finite exact values"):
         plainly(K_behaviour=[[0.5, -0.5]], target="natural")
     assert plainly(K_behaviour=[[0.5, -0.5]]).passed
+
+
+@pytest.mark.parametrize("world", FIRST_GAINS)
+def test_what_the_check_knows_are_the_estimates_of_the_library(world):
+    lqr, K_b = NAMED[world](), FIRST_GAINS[world]
+    cov = np.diag(np.linspace(0.3, 0.5, lqr.m))
+    gains = K_b * np.array([0.99, 1.0, 1.01])[:, None, None]
+    behaviour = np.broadcast_to(K_b, gains.shape)
+    data = gaussian_data(lqr, behaviour, cov, 20, 6)
+    own, weight = check._own(lqr, data, gains, cov)
+    ones = data._replace(cost=np.ones_like(data.cost))
+    wanted = [
+        estimate(lqr, asked, gains, cov=cov).gradient
+        for asked in (data, ones)
+        for estimate in (gradients.per_decision_is, gradients.trajectory_is)
+    ]
+    close(own, wanted, rtol=1e-9, atol=1e-9 * np.abs(wanted).max())
+    log_w = log_weights(data, GaussianPolicy(gains, cov))
+    close(weight, np.exp(log_w[..., -1]).mean(axis=-1), rtol=1e-12)

@@ -22,6 +22,7 @@ from lqrlib._steps import root
 from lqrlib.rollout import (
     Transitions,
     concatenate,
+    draw_each,
     draw_noise,
     rollout,
     transitions,
@@ -561,3 +562,16 @@ def test_a_cost_of_which_only_the_negative_part_leaves_the_floats_is_not_minus_i
     cost = rollout(lqr, policy, 50, 1, np.random.default_rng(0), x0=x0).cost
     assert (cost == np.inf).any()
     assert (cost >= 0.0).all()
+
+
+def test_a_batch_draws_what_each_of_its_generators_would_draw_alone():
+    lqr, K, cov = system(3, 2)
+    gains, seeds = K * np.array([0.9, 1.0, 1.1])[:, None, None], (3, 4, 5)
+    rngs = [np.random.default_rng(seed) for seed in seeds]
+    x0, noise = draw_each(lqr, 7, 4, rngs)
+    batch = rolled(lqr, GaussianPolicy(gains, cov), x0, noise)
+    for i, seed in enumerate(seeds):
+        policy, rng = GaussianPolicy(gains[i], cov), np.random.default_rng(seed)
+        alone = rollout(lqr, policy, 7, 4, rng)
+        close(batch.x[i], alone.x, rtol=1e-12, atol=1e-12)
+        close(batch.u[i], alone.u, rtol=1e-12, atol=1e-12)
