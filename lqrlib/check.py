@@ -303,7 +303,8 @@ def _sampled(
         own, weight[d] = _own(lqr, data, gains, cov)
         known[d] = np.moveaxis(own, 0, -1)
         for i, K in enumerate(gains):
-            alone = Trajectories(*(part[i] for part in data[:4]), policies[i])
+            parts = data.x[i], data.u[i], data.cost[i], data.diverged[i]
+            alone = Trajectories(*parts, policies[i])
             found[d, i] = _as_matrix(gradient(lqr, alone, K.copy(), cov=cov), K.shape)
     known[..., :2] -= known_means[..., None]
     if lqr.m == lqr.n > 1:  # a transposed estimate shares the luck of other entries

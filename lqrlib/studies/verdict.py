@@ -59,7 +59,12 @@ Direction = Callable[[Array], Array]
 Estimate = Callable[[Task, LQR, int, Array], Array]
 
 
-def normalised(setting: Setting, direction: Direction, updates: int = UPDATES) -> float:
+def normalised(
+    setting: Setting,
+    direction: Direction,
+    updates: int = UPDATES,
+    runs: int | None = None,
+) -> Array:
     """Cost after steps along a direction, whose lengths do not depend on its size.
 
     Parameters
@@ -68,10 +73,12 @@ def normalised(setting: Setting, direction: Direction, updates: int = UPDATES) -
     direction : callable
     updates : int
         U. Half of them have the length |K* − K₀|/40 · 100/U; then `LENGTHS`.
+    runs : int, optional
+        So many paths side by side: the direction is asked for all gains at once.
 
     Returns
     -------
-    float
+    array, shape [] or [runs]
         inf where the path left the stable set.
 
     Raises
@@ -79,20 +86,19 @@ def normalised(setting: Setting, direction: Direction, updates: int = UPDATES) -
     ValueError
         As `lqrlib.descent.descend`, or as the direction does.
     """
-    K, unit, done = setting.K0, setting.length * UPDATES / updates, 0.0
+    lead = () if runs is None else (runs,)
+    K = np.broadcast_to(setting.K0, (*lead, *setting.K0.shape))
+    unit, done = setting.length * UPDATES / updates, 0.0
     for share, length in LENGTHS:
         n = round((done + share) * updates) - round(done * updates)
         done += share
         if n:
             rule = of_length(length * unit)
-            path = descend(setting.lqr, K, direction, rule, updates=n)
-            K = path.K[-1]
-            if not np.isfinite(path.cost[-1]):
-                return np.inf
-    return float(exact.cost(setting.lqr, K))
+            K = descend(setting.lqr, K, direction, rule, updates=n).K[-1]
+    return exact.cost(setting.lqr, K)
 
 
-def _weights(name: str, task: Task) -> float:
+def _weights(name: str, task: Task) -> Array:
     """A likelihood ratio with importance weights, as `lqrlib.studies.remedy` has it."""
     estimate, lqr = REMEDIES[name].estimate, task.setting.lqr
 
@@ -104,7 +110,7 @@ def _weights(name: str, task: Task) -> float:
 
 def _critic(
     direction: Callable[[Critic, Array, Array, Task], Array], task: Task
-) -> float:
+) -> Array:
     """Steps along what LSTDQ on the data says at the current gain."""
     lqr, x = task.setting.lqr, task.data.x[..., :-1, :].reshape(-1, task.setting.lqr.n)
     sums = critic.sums(lqr, transitions(task.data))
@@ -130,27 +136,26 @@ def _pathwise(found: Critic, K: Array, x: Array, task: Task) -> Array:
     return found.gain_error(K) @ (x.T @ x) + found.Theta[n:, n:] @ (e.T @ x)
 
 
-def _policy_iteration(task: Task) -> float:
+def _policy_iteration(task: Task) -> Array:
     step = policy_iteration(task.setting, task.data)
     return _half_steps(task.setting, step)
 
 
-def _half_steps(setting: Setting, step: Direction) -> float:
+def _half_steps(setting: Setting, step: Direction) -> Array:
     path = descend(setting.lqr, setting.K0, step, 0.5, updates=_HALF_STEPS)
-    return float(path.cost[-1])
+    return np.asarray(path.cost[-1])
 
 
 def _fitted(task: Task) -> LQR:
     return model.fit(transitions(task.data)).problem(task.setting.lqr)
 
 
-def _model_gradient(task: Task) -> float:
+def _model_gradient(task: Task) -> Array:
     return _half_steps(task.setting, partial(exact.gauss_newton, _fitted(task)))
 
 
-def _planning(task: Task) -> float:
-    best = exact.optimal_gain(_fitted(task))
-    return float(exact.cost(task.setting.lqr, best))
+def _planning(task: Task) -> Array:
+    return exact.cost(task.setting.lqr, exact.optimal_gain(_fitted(task)))
 
 
 def _ratio(task: Task, world: LQR, size: int, K: Array) -> Array:
@@ -175,12 +180,12 @@ def _two_point(task: Task, world: LQR, size: int, K: Array) -> Array:
     return found.gradient
 
 
-def _in_model(estimate: Estimate, task: Task) -> float:
+def _in_model(estimate: Estimate, task: Task) -> Array:
     """N rollouts of the fitted model at every update."""
     return normalised(task.setting, partial(estimate, task, _fitted(task), task.size))
 
 
-def _fresh(estimate: Estimate, task: Task) -> float:
+def _fresh(estimate: Estimate, task: Task) -> Array:
     """N trajectories of the world in all, an even number at every update."""
     each = _at_a_time(task.size)
     direction = partial(estimate, task, task.setting.lqr, each)
@@ -192,7 +197,7 @@ def _at_a_time(size: int) -> int:
     return 2 * -(-size // (2 * UPDATES))
 
 
-METHODS: dict[str, Callable[[Task], float]] = {
+METHODS: dict[str, Callable[[Task], Array]] = {
     "one weight a trajectory": partial(_weights, "as in the question"),
     "weight a cost, baseline": partial(_weights, "time baseline"),
     "self-normalised weights": partial(_weights, "self-normalised"),
@@ -276,7 +281,7 @@ def ending(setting: Setting, method: str, cov: float, size: int, seed: int) -> A
     _check(method, size)
     data = batch(setting, cov, size, seed)
     rng = np.random.default_rng([seed, size, 2])
-    return np.array(METHODS[method](Task(setting, cov, size, data, rng)))
+    return METHODS[method](Task(setting, cov, size, data, rng))
 
 
 def _check(method: str, size: int) -> None:
