@@ -167,12 +167,8 @@ def q_matrix(lqr: LQR, members: LinearModel, P: Array) -> Array:
         If the members do not fit the world.
     """
     _check(lqr, members)
-    n = lqr.n
-    AB = _facing(np.concatenate([members.A, members.B], axis=-1), P.ndim)
-    Theta = lqr.gamma * (AB.mT @ P @ AB).mean(axis=0)
-    Theta[..., :n, :n] += lqr.Q
-    Theta[..., n:, n:] += lqr.R
-    return Theta
+    A, B = (_facing(part, P.ndim) for part in (members.A, members.B))
+    return _action_values(lqr, A, B, P)
 
 
 def optimal_gain(lqr: LQR, members: LinearModel) -> Plan:
@@ -202,21 +198,42 @@ def optimal_gain(lqr: LQR, members: LinearModel) -> Plan:
     finite cost.
     """
     _check(lqr, members)
-    n = lqr.n
-    P = np.broadcast_to(lqr.Q, np.broadcast_shapes(members.A.shape[1:], lqr.Q.shape))
-    K = np.zeros((*P.shape[:-2], lqr.m, n))
-    with np.errstate(over="ignore", invalid="ignore"):
-        for _ in range(_MOST_ITERATIONS):
-            Theta = q_matrix(lqr, members, P)
-            K = -_solved(Theta[..., n:, n:], Theta[..., n:, :n])
-            before, P = P, Theta[..., :n, :n] + Theta[..., :n, n:] @ K
-            P = 0.5 * (P + P.mT)
-            if not (np.abs(P - before) > _SAME * np.abs(P)).any():
-                break
+    E, *lead = np.broadcast_shapes(members.A.shape[:-2], members.B.shape[:-2])
+    parts = [members.A, members.B]
+    A, B = (np.broadcast_to(M, (E, *lead, *M.shape[-2:])) for M in parts)
+    A, B = A.reshape(E, -1, *A.shape[-2:]), B.reshape(E, -1, *B.shape[-2:])
+    K = _iterated(lqr, A, B).reshape(*lead, lqr.m, lqr.n)
     finite = np.isfinite(K).all(axis=(-2, -1), keepdims=True)
     value = value_matrix(lqr, members, np.where(finite, K, 0.0))
     known = finite & np.isfinite(value).all(axis=(-2, -1), keepdims=True)
     return Plan(np.where(known, K, np.nan), np.where(known, value, np.nan))
+
+
+def _iterated(lqr: LQR, A: Array, B: Array) -> Array:
+    """Gains [S, m, n] of ensembles [E, S, …] by value iteration; nan where it grows."""
+    n, K = lqr.n, np.full((A.shape[1], lqr.m, lqr.n), np.nan)
+    P, active = np.broadcast_to(lqr.Q, A.shape[1:]), np.arange(A.shape[1])
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(_MOST_ITERATIONS):
+            Theta = _action_values(lqr, A, B, P)
+            K[active] = -_solved(Theta[..., n:, n:], Theta[..., n:, :n])
+            before, P = P, Theta[..., :n, :n] + Theta[..., :n, n:] @ K[active]
+            P = 0.5 * (P + P.mT)
+            going = (np.abs(P - before) > _SAME * np.abs(P)).any(axis=(-2, -1))
+            if not going.all():  # those that have arrived, or grown too large, are done
+                active, P, A, B = active[going], P[going], A[:, going], B[:, going]
+            if not active.size:
+                break
+    return K
+
+
+def _action_values(lqr: LQR, A: Array, B: Array, P: Array) -> Array:
+    """Θ of members [E, …, n, n] and [E, …, n, m] that face P."""
+    n, AB = lqr.n, np.concatenate([A, B], axis=-1)
+    Theta = lqr.gamma * (AB.mT @ P @ AB).mean(axis=0)
+    Theta[..., :n, :n] += lqr.Q
+    Theta[..., n:, n:] += lqr.R
+    return np.asarray(Theta)
 
 
 def _check(lqr: LQR, members: LinearModel) -> None:

@@ -72,22 +72,28 @@ def fit(transitions: Transitions) -> LinearModel:
 
     Notes
     -----
-    By orthogonal factors (QR): normal equations would square the condition number.
+    By orthogonal factors (QR): normal equations would square the condition number. The
+    residuals have the same products after the turn.
     """
     rows, used = usable(transitions)
     n = rows.x.shape[-1]
     if rows.x_next.shape[-1] != n:
         found = rows.x_next.shape
         raise _validate.error("transitions.x_next", f"shape (…, M, {n})", found)
-    z = np.concatenate([rows.x, rows.u], axis=-1)
-    scale = np.sqrt(np.square(z).mean(axis=-2, keepdims=True))
+    columns = np.concatenate([rows.x, rows.u, rows.x_next], axis=-1)
+    z = columns[..., :-n]
+    M, d = z.shape[-2:]
+    scale = np.sqrt(np.einsum("...ij,...ij->...j", z, z) / M)[..., None, :]
     scale[scale == 0.0] = 1.0
-    basis, triangle = np.linalg.qr(z / scale)
-    tolerance = np.finfo(np.float64).eps * max(z.shape[-2:])
-    solution = np.linalg.pinv(triangle, rtol=tolerance) @ (basis.mT @ rows.x_next)
+    z /= scale
+    # Of [z, x'] the triangle alone: z's own, x' turned alike, and what is left.
+    turned = np.asarray(np.linalg.qr(columns, mode="r"))
+    triangle, target = turned[..., :d, :d], turned[..., d:]
+    tolerance = np.finfo(np.float64).eps * max(M, d)
+    solution = np.linalg.pinv(triangle, rtol=tolerance) @ target[..., :d, :]
     AB = (solution / scale.mT).mT
-    residual = rows.x_next - z @ AB.mT
-    spare = np.maximum(used.sum(axis=-1) - z.shape[-1], 1)[..., None, None]
+    residual = target - turned[..., :d] @ solution
+    spare = np.maximum(used.sum(axis=-1) - d, 1)[..., None, None]
     W = residual.mT @ residual / spare
     return LinearModel(AB[..., :n], AB[..., n:], W, _condition(triangle, tolerance))
 

@@ -344,9 +344,11 @@ def usable(transitions: Transitions) -> tuple[Transitions, Flags]:
                 f"transitions.{name}", f"one row for each of x {x.shape}", part.shape
             )
     used = np.ones(cost.shape, dtype=bool)
-    for part in (x, u, cost[..., None], x_next):
-        used &= (np.abs(part) < _LARGEST).all(axis=-1)
-    if not used.all():
+    every = (x, u, cost[..., None], x_next)
+    # Mostly all of them can: two passes tell, without looking at single rows.
+    if not all(part.min() > -_LARGEST and part.max() < _LARGEST for part in every):
+        for part in every:
+            used &= (np.abs(part) < _LARGEST).all(axis=-1)
         keep = used[..., None]
         x, u, x_next = (np.where(keep, part, 0.0) for part in (x, u, x_next))
         cost = np.where(used, cost, 0.0)
