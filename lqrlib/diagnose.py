@@ -6,6 +6,7 @@ one, or stand for it: a fitted model gives the diagnosis of that model.
 """
 
 import textwrap
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -265,10 +266,51 @@ def diagnose(
     Nearly all of the time goes into the weights, whose moments are a recursion over
     the steps, and grows with T.
     """
+    return diagnoses(lqr, K, [cov], horizon, n)[0]
+
+
+def diagnoses(
+    lqr: LQR, K: ArrayLike, covs: Sequence[ArrayLike | None], horizon: int, n: int
+) -> tuple[Diagnosis, ...]:
+    """`diagnose` for several covariances, the moments of their weights side by side.
+
+    Parameters
+    ----------
+    lqr : LQR
+    K : array, shape [m, n]
+    covs : sequence of float, or of array, shape [m, m]
+        Each as for `diagnose`.
+    horizon : int
+    n : int
+
+    Returns
+    -------
+    tuple of Diagnosis
+        One for each covariance.
+
+    Raises
+    ------
+    ValueError
+        As `diagnose`, or if there is no covariance.
+    """
     _validate.instance("lqr", lqr, LQR)
     size = _validate.count("n", n)
-    gain, Sigma = _start(lqr, K, cov)
+    if not len(covs):
+        raise _validate.error("covs", "at least one covariance", "none")
+    starts = [_start(lqr, K, cov) for cov in covs]
     T = _validate.count("horizon", horizon)
+    gain, every = starts[0][0], np.stack([Sigma for _, Sigma in starts])
+    weights = _weights(lqr, gain, every, T)
+    return tuple(
+        _diagnosis(lqr, gain, Sigma, T, weight).of(size)
+        for Sigma, weight in zip(every, weights, strict=True)
+    )
+
+
+def _diagnosis(
+    lqr: LQR, gain: Array, Sigma: Array, T: int, weights: Weights
+) -> Diagnosis:
+    """Of one trajectory, whose weights are known."""
     costs, excitation = _costs(lqr, gain, Sigma), _excitation(lqr, gain, Sigma, T)
     if costs.optimum <= 0.0:
         raise _validate.error("lqr", "J* > 0, to be compared with", costs.optimum)
@@ -276,9 +318,7 @@ def diagnose(
     effective, p = forecast.effective_rows(lqr, gain, Sigma, T), lqr.n + lqr.m
     model = _forecast(lqr, forecast.model_law(lqr, gain, Sigma, T), effective / p)
     critic = _forecast(lqr, law.gain, effective / (p * (p + 1) // 2 + 1))
-    weights = _weights(lqr, gain, Sigma, T)
-    one = Diagnosis(1, costs, weights, excitation, model, critic, law.curvature)
-    return one.of(size)
+    return Diagnosis(1, costs, weights, excitation, model, critic, law.curvature)
 
 
 def _start(lqr: LQR, K: ArrayLike, cov: ArrayLike | None) -> tuple[Array, Array]:
@@ -315,20 +355,27 @@ def _excitation(lqr: LQR, K: Array, Sigma: Array, T: int) -> Excitation:
     )
 
 
-def _weights(lqr: LQR, K: Array, Sigma: Array, T: int) -> Weights:
+def _weights(lqr: LQR, K: Array, Sigma: Array, T: int) -> list[Weights]:
+    """For each covariance of [C, m, m]."""
     best = exact.optimal_gain(lqr)
     critical = float(weight_moments.critical_covariance(lqr, best, K, T))
-    if np.linalg.eigvalsh(Sigma)[0] <= 0.0:
-        return Weights(0.0, critical, 1.0, np.inf)
-    end = float(weight_moments.breakdown(lqr, K, best - K, Sigma, T))
-    alpha = float(weight_moments.tail_index(lqr, best, K, Sigma, T))
-    if end <= 1.0:
-        return Weights(end, critical, alpha, np.inf)
-    if np.linalg.norm(best - K) <= _ROUNDING * np.linalg.norm(best):
-        return Weights(end, critical, alpha, np.inf)
-    noise = float(ladder.spread(lqr, K, K, Sigma, T, "time baseline").deviation)
-    slope = float(np.linalg.norm(exact.gradient(lqr, K, Sigma)))
-    return Weights(end, critical, alpha, noise / slope)
+    end, alpha = np.zeros(len(Sigma)), np.ones(len(Sigma))
+    error = np.full(len(Sigma), np.inf)
+    dense = np.linalg.eigvalsh(Sigma)[:, 0] > 0.0
+    if dense.any():
+        end[dense] = weight_moments.breakdown(lqr, K, best - K, Sigma[dense], T)
+        alpha[dense] = weight_moments.tail_index(lqr, best, K, Sigma[dense], T)
+    far = np.linalg.norm(best - K) > _ROUNDING * np.linalg.norm(best)
+    known = (end > 1.0) & far
+    if known.any():
+        some = Sigma[known]
+        noise = ladder.spread(lqr, K, K, some, T, "time baseline").deviation
+        slopes = exact.gradient(lqr, np.broadcast_to(K, (len(some), *K.shape)), some)
+        error[known] = noise / np.linalg.norm(slopes, axis=(-2, -1))
+    return [
+        Weights(float(e), critical, float(a), float(relative))
+        for e, a, relative in zip(end, alpha, error, strict=True)
+    ]
 
 
 def _forecast(lqr: LQR, law: Array, rows: float) -> Forecast:

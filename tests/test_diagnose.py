@@ -16,7 +16,7 @@ from lqrlib import (
     weight_moments,
     worlds,
 )
-from lqrlib.diagnose import CURVATURE_ERROR, ROWS, WITHIN, diagnose
+from lqrlib.diagnose import CURVATURE_ERROR, ROWS, WITHIN, diagnose, diagnoses
 from lqrlib.rollout import rollout, transitions
 
 SETTINGS = studies.settings()
@@ -256,3 +256,18 @@ def test_bad_input_is_refused_by_name(name, options):
     given = {"lqr": DOUBLE.lqr, "K": DOUBLE.K0, "cov": 1.0, "horizon": 60, "n": 100}
     with pytest.raises(ValueError, match=f"^{name}: expected"):
         diagnose(**given | options)
+
+
+@every_world
+def test_several_covariances_at_once_are_diagnosed_as_each_alone(name):
+    setting, covs = SETTINGS[name], (0.0, 0.1, 30.0)
+    together = diagnoses(setting.lqr, setting.K0, covs, 20, 100)
+    for cov, found in zip(covs, together, strict=True):
+        alone = diagnose(setting.lqr, setting.K0, cov, 20, 100)
+        assert np.allclose(found.weights, alone.weights, rtol=1e-9, atol=0.0)
+        assert str(found) == str(alone)
+
+
+def test_no_covariance_is_refused():
+    with pytest.raises(ValueError, match="^covs: expected at least one"):
+        diagnoses(DOUBLE.lqr, DOUBLE.K0, [], 20, 100)
