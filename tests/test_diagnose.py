@@ -269,5 +269,5 @@ def test_several_covariances_at_once_are_diagnosed_as_each_alone(name):
 
 
 def test_no_covariance_is_refused():
-    with pytest.raises(ValueError, match="^covs: expected at least one"):
+    with pytest.raises(ValueError, match="covs: expected at least one"):
         diagnoses(DOUBLE.lqr, DOUBLE.K0, [], 20, 100)

@@ -14,6 +14,7 @@ from lqrlib.studies.forecasts import (
 )
 from lqrlib.studies.hack import MODES, STEPS, WEIGHTS, law, sanity, step_rule
 from lqrlib.studies.phases import LOOPS, loop_settings, plane, points, variant
+from lqrlib.studies.puzzle import CHECKED, first_check
 from lqrlib.studies.record import STUDIES, Record, Study, load, run, store
 from lqrlib.studies.remedies import OTHERS, REMEDIES, remedy
 from lqrlib.studies.runs import batch, collecting, frozen
@@ -21,6 +22,7 @@ from lqrlib.studies.setting import Setting, settings
 from lqrlib.studies.verdict import FAMILIES, METHODS, ending, normalised, updates
 
 __all__ = [
+    "CHECKED",
     "EXPRESSIONS",
     "FAMILIES",
     "LOOPS",
@@ -39,6 +41,7 @@ __all__ = [
     "collecting",
     "critic_forecast",
     "ending",
+    "first_check",
     "frozen",
     "hack_forecast",
     "law",

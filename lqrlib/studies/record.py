@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lqrlib import _validate
 from lqrlib._validate import Array
 from lqrlib.mbpo import EXPRESSIONS
-from lqrlib.studies import arrivals, hack, phases, remedies, verdict
+from lqrlib.studies import arrivals, hack, phases, puzzle, remedies, verdict
 from lqrlib.studies.setting import settings
 
 SEEDS = tuple(range(20))
@@ -74,7 +74,10 @@ LENGTHS = {"expression": ("dpg", "pathwise"), "lag": (0.0, 0.5, 0.8)}
 LENGTHS |= {"branch_length": (1, 2, 5, 10, 20, 60), "members": (1,), "seed": SEEDS}
 MEMBERS = LENGTHS | {"branch_length": (5,), "members": (1, 2, 3, 7, 15)}
 
+FIRST = {"name": puzzle.CHECKED, "cov": (0.1, 1.0, 4.0), "seed": tuple(range(30))}
+
 STUDIES = {
+    "puzzle": Study(puzzle.first_check, "double integrator", FIRST),
     "sanity": Study(hack.sanity, "double integrator", SANITY),
     "sanity-rooms": Study(hack.sanity, "three rooms", SMALLER),
     "sanity-laplacian": Study(hack.sanity, "Laplacian", SMALLEST),
