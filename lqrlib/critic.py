@@ -361,7 +361,9 @@ def moments(z: Array, cost: Array, x_next: Array, weight: Array | Flags) -> Mome
     _write_products(z, columns[..., :d, :])
     _write_products(x_next, columns[..., d : d + p, :])
     columns[..., -1, :] = cost
-    weighted = columns[..., :d, :] * weight[..., None, :]
+    weighted = columns[..., :d, :]
+    if not (weight == 1).all():
+        weighted = weighted * weight[..., None, :]
     total = twice[:, None] * (weighted @ columns.mT)
     return Moments(total[..., :d] * twice, total[..., d : d + p], total[..., -1])
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lqrlib import _validate, exact, ladder, model
-from lqrlib._validate import Array
+from lqrlib._validate import Array, Flags
 from lqrlib._weighted import discounts
 from lqrlib.critic import Critic, lstdq, of_gaussian
 from lqrlib.policy import GaussianPolicy
@@ -119,11 +119,11 @@ def _learned(
     first: Array,
     K: Array,
     cov: float,
-    inside: Array,
+    inside: Flags,
     each: Callable[..., Any],
 ) -> dict[str, Array]:
     """Spreads at the gains K, scaled to one trajectory."""
-    sets = each(partial(_estimates, lqr, first, K, cov), range(DATA_SETS))
+    sets = each(partial(_estimates, lqr, first, K, cov, inside), range(DATA_SETS))
     found = {name: np.stack(values) for name, values in _by_name(sets).items()}
     spreads = {}
     for name, values in found.items():
@@ -145,29 +145,29 @@ def _by_name(sets: Iterable[dict[str, Array]]) -> dict[str, list[Array]]:
 
 @np.errstate(over="ignore", invalid="ignore")
 def _estimates(
-    lqr: LQR, first: Array, K: Array, cov: float, seed: int
+    lqr: LQR, first: Array, K: Array, cov: float, inside: Flags, seed: int
 ) -> dict[str, Array]:
-    """Each learned rung's estimate at the gains K, from one data set."""
+    """Each learned rung's estimate at the gains K, from one data set.
+
+    Those with weights only inside of the wall; beyond it they are not shown, and 0.
+    """
     rng = np.random.default_rng([seed, SIZE])
     data = rollout(lqr, GaussianPolicy(first, cov), SIZE, HORIZON, rng)
     rows = transitions(data)
     found = lstdq(lqr, rows, K)
-    own = of_gaussian(lqr, found, cov)
+    Theta, const, rank, condition = of_gaussian(lqr, found, cov)
+    own = Critic(Theta[inside], const[inside], rank[inside], condition[inside])
+    weighted = {signal: np.zeros_like(K) for signal in ("TD error", "advantage")}
+    for signal, values in weighted.items():
+        near = actor_critic_is(lqr, data, K[inside], cov=cov, critic=own, signal=signal)
+        values[inside] = near.gradient
     natural = 2.0 * found.gain_error(K)
     fitted = model.fit(rows).problem(lqr)
-    return {
-        "TD error": _actor_critic(lqr, data, K, cov, own, "TD error"),
-        "advantage": _actor_critic(lqr, data, K, cov, own, "advantage"),
+    return weighted | {
         "deterministic gradient": natural @ _moment(lqr, data),
         "natural gradient": natural,
         "model gradient": exact.gradient(fitted, K, cov),
     }
-
-
-def _actor_critic(
-    lqr: LQR, data: Trajectories, K: Array, cov: float, critic: Critic, signal: str
-) -> Array:
-    return actor_critic_is(lqr, data, K, cov=cov, critic=critic, signal=signal).gradient
 
 
 def _moment(lqr: LQR, data: Trajectories) -> Array:
