@@ -3,7 +3,7 @@
 Arrays are as data lie in memory, trajectories last: x is [..., T, n, N].
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from lqrlib.estimate import GradientEstimate, mean_and_error
 from lqrlib.policy import GaussianPolicy
 from lqrlib.problem import LQR
 from lqrlib.rollout import Trajectories
-from lqrlib.weights import effective_sample_size, log_weights, residual, running_sum
+from lqrlib.weights import effective_sample_size, log_weights, weighed
 
 _TINY, _HUGE = np.finfo(np.float64).tiny, np.finfo(np.float64).max
 # Of a fit's Gram matrix, whose condition number is that of its features squared.
@@ -75,22 +75,150 @@ def weighted(
     return policy, Weighted(x, u, cost, np.exp(log_w).mT), log_w
 
 
-def normalised(part: Weighted, log_w: Array) -> Weighted:
-    """The same trajectories, each weight divided by the mean weight of its step.
+class Payment(NamedTuple):
+    """One step of all trajectories: what is paid, and to which scores.
 
     Parameters
     ----------
-    part : Weighted
-    log_w : array, shape [..., N, T]
+    cost : array, shape [..., N]
+        γᵗ c_t.
+    log_w : array, shape [..., N]
+        Logarithm of the weight of all steps up to this one.
+    x : array, shape [..., n, N]
+    error : array, shape [..., m, N]
+        u_t − K x_t.
+    """
+
+    cost: Array
+    log_w: Array
+    x: Array
+    error: Array
+
+
+def walk(
+    lqr: LQR, data: Trajectories, policy: GaussianPolicy, *, mixture: bool = False
+) -> Iterator[Payment]:
+    """The steps of the data as they count for a policy, one after the other.
+
+    Parameters
+    ----------
+    lqr : LQR
+    data : Trajectories
+    policy : GaussianPolicy
+    mixture : bool
+        Which weights, see `lqrlib.weights.log_weights`.
+
+    Yields
+    ------
+    Payment
+    """
+    steps = weighed(data, policy, mixture=mixture)
+    for t, (step, discount) in enumerate(zip(steps, discounts(lqr, data), strict=True)):
+        yield Payment(discount * data.cost[..., t], step.log_w, step.x, step.error)
+
+
+class Account:
+    """S_t of each trajectory, and the sum Σ_t credit_t S_t, step by step.
+
+    Both are kept without the Σ⁻¹ before them, which `estimate` puts there.
+
+    Parameters
+    ----------
+    data : Trajectories
+    policy : GaussianPolicy
+    """
+
+    score: Array  # Σ_{s≤t} (u_s − K x_s) x_s', [..., m, n, N]
+    terms: Array  # Σ_{s≤t} credit_s times the score at s, [..., m, n, N]
+
+    def __init__(self, data: Trajectories, policy: GaussianPolicy) -> None:
+        self._policy, (*batch, N, _) = policy, data.cost.shape
+        leads = policy.K.shape[:-2], policy.cov.shape[:-2], tuple(batch)
+        shape = (*np.broadcast_shapes(*leads), *policy.K.shape[-2:], N)
+        self.score, self.terms = np.zeros(shape), np.zeros(shape)
+        self._change = np.empty(shape)
+
+    def add(self, step: Payment) -> None:
+        """Go on from S_{t−1} to S_t.
+
+        Parameters
+        ----------
+        step : Payment
+        """
+        rows = step.error[..., :, None, :], step.x[..., None, :, :]
+        self.score += np.multiply(*rows, out=self._change)
+
+    def pay(self, credit: Array) -> None:
+        """Add credit S_t to the sum.
+
+        Parameters
+        ----------
+        credit : array, shape [..., N]
+        """
+        credit = credit[..., None, None, :]
+        self.terms += np.multiply(credit, self.score, out=self._change)
+
+    def mean(self, credit: Array) -> Array:
+        """The mean of credit S_t over trajectories.
+
+        Parameters
+        ----------
+        credit : array, shape [..., N]
+
+        Returns
+        -------
+        array, shape [..., m, n, 1]
+        """
+        return self.score @ credit[..., None, :, None] / credit.shape[-1]
+
+    def estimate(self, log_w: Array, shift: Array | float = 0.0) -> GradientEstimate:
+        """The mean of the sums; its error is that of sums − shift.
+
+        Parameters
+        ----------
+        log_w : array, shape [..., N]
+            Of whole trajectories.
+        shift : array, shape [..., m, n, N], or float
+
+        Returns
+        -------
+        GradientEstimate
+        """
+        terms, change = (
+            np.einsum("...km,...mni->...kni", np.linalg.inv(self._policy.cov), each)
+            for each in (self.terms, np.broadcast_to(shift, self.terms.shape))
+        )
+        return mean_estimate(terms, log_w[..., None], change)
+
+
+def relative(log_w: Array) -> Array:
+    """Weights over the largest among trajectories.
+
+    Parameters
+    ----------
+    log_w : array, shape [..., N]
 
     Returns
     -------
-    Weighted
+    array, shape [..., N]
     """
-    relative = np.exp(log_w.mT - np.maximum(log_w.mT.max(-1, keepdims=True), -_HUGE))
-    return part._replace(
-        w=relative / np.maximum(relative.mean(-1, keepdims=True), _TINY)
-    )
+    return np.exp(log_w - np.maximum(log_w.max(-1, keepdims=True), -_HUGE))
+
+
+def normalised(log_w: Array) -> Array:
+    """Weights divided by their mean over trajectories.
+
+    Parameters
+    ----------
+    log_w : array, shape [..., N]
+
+    Returns
+    -------
+    array, shape [..., N]
+    """
+    w = relative(log_w)
+    w /= np.maximum(w.mean(-1, keepdims=True), _TINY)
+    return w
 
 
 def discounts(lqr: LQR, data: Trajectories) -> Array:
@@ -138,7 +266,7 @@ def weighted_mean(values: Array, w: Array) -> Array:
     array, shape [..., 1]
     """
     total = np.maximum(w.sum(axis=-1, keepdims=True), _TINY)
-    return (w * values).sum(axis=-1, keepdims=True) / total
+    return np.einsum("...i,...i->...", w, values)[..., None] / total
 
 
 def mean_cost(parts: Sequence[Weighted]) -> Array:
@@ -213,31 +341,12 @@ def step_terms(part: Weighted, K: Array, cov: Array, credit: Array) -> Array:
     -------
     array, shape [..., m, n, N]
     """
-    e = residual(K[..., None], part.x, part.u)
-    total = np.einsum("...ti,...tmi,...tni->...mni", credit, e, part.x)
+    total: Array | float = 0.0
+    for t in range(credit.shape[-2]):
+        x, u = part.x[..., t, :, :], part.u[..., t, :, :]
+        paid = credit[..., t, None, :] * (u - K @ x)
+        total = total + paid[..., :, None, :] * x[..., None, :, :]
     return np.einsum("...km,...mni->...kni", np.linalg.inv(cov), total)
-
-
-def moved(part: Weighted, policy: GaussianPolicy, by: Array, credit: Array) -> Array:
-    """Σ_t by_t times the mean over trajectories of credit_t S_t.
-
-    Parameters
-    ----------
-    part : Weighted
-    policy : GaussianPolicy
-    by, credit : array, shape [..., T, N]
-
-    Returns
-    -------
-    array, shape [..., m, n, N]
-    """
-    e = residual(policy.K[..., None], part.x, part.u)
-    steps = np.einsum("...tmi,...tni->...mnti", e, part.x)
-    credit = credit[..., None, None, :, :]
-    means = np.einsum("...mnti,...mnti->...tmn", credit, running_sum(steps))
-    means /= credit.shape[-1]
-    whitened = np.linalg.solve(policy.cov[..., None, :, :], means)
-    return np.einsum("...ti,...tmn->...mni", by, whitened)
 
 
 def mean_estimate(

@@ -6,31 +6,32 @@ steps, an estimate is a mean over trajectories of Σ_t credit_t S_t; the estimat
 in their credit.
 """
 
-import functools
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from lqrlib import _validate
 from lqrlib._validate import Array
 from lqrlib._weighted import (
+    Account,
     Weighted,
+    discounts,
     fitted_to_states,
     mean_cost,
     mean_estimate,
-    moved,
     normalised,
     overflow_is_data,
+    relative,
     score_terms,
     step_terms,
     to_go,
+    walk,
     weighted,
     weighted_mean,
 )
 from lqrlib.estimate import GradientEstimate
+from lqrlib.policy import GaussianPolicy
 from lqrlib.problem import LQR
 from lqrlib.rollout import Trajectories
-from lqrlib.weights import log_weights
 
 __all__ = [
     "WEIGHTINGS",
@@ -46,7 +47,6 @@ __all__ = [
 ]
 
 WEIGHTINGS = ("trajectory", "per-decision", "self-normalised")
-_mixture_weights = functools.partial(log_weights, mixture=True)
 
 
 @overflow_is_data
@@ -89,12 +89,14 @@ def trajectory_is(
     -----
     Williams (1992), REINFORCE, with the weight of the whole trajectory.
     """
-    policy, part, log_w = weighted(lqr, data, K, cov)
-    w, returns = part.w[..., -1, :], part.cost.sum(axis=-2)
-    credit = np.zeros(part.w.shape)
+    policy = GaussianPolicy(lqr.gain(K), cov)
+    account, returns = Account(data, policy), data.cost @ discounts(lqr, data)
+    for step in walk(lqr, data, policy):
+        account.add(step)
+    w = np.exp(step.log_w)
     mean_return = weighted_mean(returns, w) if baseline else 0.0
-    credit[..., -1, :] = w * (returns - mean_return)
-    return mean_estimate(score_terms(part, policy.K, policy.cov, credit), log_w)
+    account.pay(w * (returns - mean_return))
+    return account.estimate(step.log_w)
 
 
 @overflow_is_data
@@ -147,12 +149,20 @@ def per_decision_is(
     """
     if time_baseline and value_baseline:
         raise _validate.error("value_baseline", "at most one baseline", "two")
-    policy, part, log_w = weighted(lqr, data, K, cov)
-    baseline = mean_cost([part]) if time_baseline else 0.0
-    credit = to_go(part.w * (part.cost - baseline))
     if value_baseline:
+        policy, part, log_w = weighted(lqr, data, K, cov)
+        credit = to_go(part.w * part.cost)
         credit -= part.w * fitted_to_states(part.x, credit / part.w, part.w)
-    return mean_estimate(step_terms(part, policy.K, policy.cov, credit), log_w)
+        return mean_estimate(step_terms(part, policy.K, policy.cov, credit), log_w)
+    policy = GaussianPolicy(lqr.gain(K), cov)
+    account = Account(data, policy)
+    for step in walk(lqr, data, policy):
+        account.add(step)
+        credit = np.exp(step.log_w)
+        baseline = weighted_mean(step.cost, credit) if time_baseline else 0.0
+        credit *= step.cost - baseline if time_baseline else step.cost
+        account.pay(credit)
+    return account.estimate(step.log_w)
 
 
 @overflow_is_data
@@ -199,15 +209,20 @@ def self_normalised_is(
     baseline: Jie & Abbeel (2010), "On a connection between importance sampling and the
     likelihood ratio policy gradient".
     """
-    logs = _mixture_weights if mixture else log_weights
-    policy, part, log_w = weighted(lqr, data, K, cov, logs)
-    part = normalised(part, log_w)
-    baseline = mean_cost([part]) if time_baseline else 0.0
-    credit = part.w * (part.cost - baseline)
-    shift = moved(part, policy, part.w, credit)
-    if time_baseline:
-        shift = shift + moved(part, policy, credit, part.w)
-    return mean_estimate(score_terms(part, policy.K, policy.cov, credit), log_w, shift)
+    policy = GaussianPolicy(lqr.gain(K), cov)
+    account = Account(data, policy)
+    shift = np.zeros(account.terms.shape)
+    for step in walk(lqr, data, policy, mixture=mixture):
+        account.add(step)
+        w = normalised(step.log_w)
+        baseline = weighted_mean(step.cost, w) if time_baseline else 0.0
+        credit = w * (step.cost - baseline)
+        account.pay(credit)
+        # How a trajectory moves the mean weight, and with it all other terms.
+        shift += account.mean(credit) * w[..., None, None, :]
+        if time_baseline:
+            shift += account.mean(w) * credit[..., None, None, :]
+    return account.estimate(step.log_w, shift)
 
 
 @overflow_is_data
@@ -248,9 +263,12 @@ def mixture_is(
     Carlo theory, methods and examples", ch. 9. Doerr et al. (2019), "Trajectory-based
     off-policy deep reinforcement learning", do so for whole trajectories.
     """
-    policy, part, log_w = weighted(lqr, data, K, cov, _mixture_weights)
-    credit = part.w * part.cost
-    return mean_estimate(score_terms(part, policy.K, policy.cov, credit), log_w)
+    policy = GaussianPolicy(lqr.gain(K), cov)
+    account = Account(data, policy)
+    for step in walk(lqr, data, policy, mixture=True):
+        account.add(step)
+        account.pay(np.exp(step.log_w) * step.cost)
+    return account.estimate(step.log_w)
 
 
 @overflow_is_data
@@ -290,10 +308,12 @@ def clipped_is(
     largest = _validate.number("limit", limit)
     if largest <= 0.0:
         raise _validate.error("limit", "a number above 0", largest)
-    policy, part, log_w = weighted(lqr, data, K, cov)
-    credit = np.minimum(part.w, largest) * part.cost
-    terms = score_terms(part, policy.K, policy.cov, credit)
-    return mean_estimate(terms, np.minimum(log_w, np.log(largest)))
+    policy = GaussianPolicy(lqr.gain(K), cov)
+    account = Account(data, policy)
+    for step in walk(lqr, data, policy):
+        account.add(step)
+        account.pay(np.minimum(np.exp(step.log_w), largest) * step.cost)
+    return account.estimate(np.minimum(step.log_w, np.log(largest)))
 
 
 @overflow_is_data
@@ -336,9 +356,21 @@ def estimated_cost(
     """
     if not isinstance(weighting, str) or weighting not in WEIGHTINGS:
         raise _validate.error("weighting", f"one of {WEIGHTINGS}", repr(weighting))
-    _, part, log_w = weighted(lqr, data, K, cov)
-    if weighting == "self-normalised":
-        part = normalised(part, log_w)
-    w = part.w[..., -1:, :] if weighting == "trajectory" else part.w
-    total = (w * part.cost).sum(axis=-2).mean(axis=-1)
+    total = _estimated(lqr, data, GaussianPolicy(lqr.gain(K), cov), weighting)
     return np.where(np.isfinite(total), total, np.inf)
+
+
+def _estimated(
+    lqr: LQR, data: Trajectories, policy: GaussianPolicy, weighting: str
+) -> Array:
+    steps = walk(lqr, data, policy)
+    if weighting == "trajectory":
+        *_, last = steps
+        return (np.exp(last.log_w) * (data.cost @ discounts(lqr, data))).mean(axis=-1)
+    if weighting == "per-decision":
+        means = [(np.exp(step.log_w) * step.cost).mean(axis=-1) for step in steps]
+    else:
+        means = [
+            weighted_mean(step.cost, relative(step.log_w))[..., 0] for step in steps
+        ]
+    return np.sum(means, axis=0)

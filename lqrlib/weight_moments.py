@@ -370,13 +370,15 @@ def _log_moment(weight: _Weight, q: Array) -> Array:
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def _summed(weight: _Weight, world: _Tilted) -> Array:
-    M, total = world.Gamma, np.zeros(world.Gamma.shape[:-2])
-    start = root(weight.lqr.X0)
+    Gamma, F, L, start = map(
+        _batch_last, (world.Gamma, world.F, world.L, root(weight.lqr.X0))
+    )
+    M, total = Gamma, np.zeros(Gamma.shape[2:])
     for t in range(weight.T):
-        L = world.L if t < weight.T - 1 else start
-        through, log_factor = _exponential(M, L, world.falls)
+        last = t == weight.T - 1
+        through, log_factor = _exponential(M, start if last else L, world.falls)
         total = total + log_factor
-        M = world.Gamma + world.F.mT @ through @ world.F
+        M = Gamma + _times(F.swapaxes(0, 1), _times(through, F))
     return total + weight.T * world.constant
 
 
@@ -396,36 +398,56 @@ def _tilted(weight: _Weight, q: Array) -> _Tilted:
     Gamma = 0.5 * order * (order - 1.0) * change.mT @ np.linalg.solve(C, change)
     F = lqr.A + lqr.B @ (K_behaviour + order * spread @ change)
     L = root(lqr.W + lqr.B @ spread @ Sigma @ lqr.B.T)
-    return _Tilted(Gamma, F, L, constant, order < 1.0)
+    return _Tilted(Gamma, F, L, constant, q < 1.0)
 
 
 def _exponential(M: Array, L: Array, falls: Flags) -> tuple[Array, Array]:
     """For e ~ N(0, LL'): M(I − 2LL'M)⁻¹, and log E exp(e'Me), inf where there is none.
 
     In symmetric form, M + 2ML(I − 2L'ML)⁻¹L'M. Past the border it is nan or means
-    nothing, and so does all that is made of it.
+    nothing, and so does all that is made of it. The matrices are many and small, and
+    their entries rows in memory: [n, n, ...]. One elimination runs through all of them;
+    its pivots are > 0 where they are ≻ 0.
     """
-    inner = np.eye(M.shape[-1]) - 2.0 * L.mT @ M @ L
-    finite: Flags = np.isfinite(inner)  # eigh may refuse what is not
-    inner = np.where(finite.all(axis=(-2, -1), keepdims=True), inner, 0.0)
-    values, vectors = np.linalg.eigh(inner)
-    exists: Flags = np.greater(values[..., 0], 0.0)
-    deviations = np.sqrt(values)[..., None, :]
-    across = M @ L @ vectors / deviations
-    through = M + 2.0 * across @ across.mT
+    n, right = len(M), _times(L.swapaxes(0, 1), M)
+    inner = -2.0 * _times(right, L)
+    inner[range(n), range(n)] += 1.0
+    # C⁻¹(CDC', L'M) for the inner matrix CDC'.
+    rows = np.concatenate([inner, right], axis=1)
+    through, log_det, exists = M, np.zeros(()), np.array(True)
+    for j in range(n):
+        pivot, row = rows[j, j], rows[j, j:].copy()
+        rows[j + 1 :, j:] -= (rows[j + 1 :, j] / pivot)[:, None] * row
+        across = row[n - j :]
+        through = through + (2.0 / pivot * across)[:, None] * across
+        exists, log_det = exists & (pivot > 0.0), log_det + np.log(pivot)
     if falls.any():
-        falling = _joseph(M, L @ vectors, across / deviations)
-        through = np.where(falls, falling, through)
-    return through, np.where(exists, -0.5 * np.log(values).sum(axis=-1), np.inf)
+        through = np.where(falls, _joseph(M, L, inner, right, falls), through)
+    return through, np.where(exists, -0.5 * log_det, np.inf)
 
 
-def _joseph(M: Array, L: Array, gain: Array) -> Array:
+def _joseph(M: Array, L: Array, inner: Array, right: Array, falls: Flags) -> Array:
     """M + 2ML·gain' for M ⪯ 0, where the sum cancels: as a sum of two terms ⪯ 0.
 
     With gain = ML(I − 2L'ML)⁻¹, as Joseph wrote the covariance in Kalman's filter.
     """
-    shrink = np.eye(M.shape[-1]) + 2.0 * gain @ L.mT
-    return shrink @ M @ shrink.mT - 2.0 * gain @ gain.mT
+    first = np.moveaxis(inner, (0, 1), (-2, -1)), np.moveaxis(right, (0, 1), (-2, -1))
+    safe = np.where(falls[..., None, None], first[0], np.eye(len(M)))
+    gain = np.moveaxis(np.linalg.solve(safe, first[1]), (-2, -1), (1, 0))
+    shrink = 2.0 * _times(gain, L.swapaxes(0, 1))
+    shrink[range(len(M)), range(len(M))] += 1.0
+    kept = _times(shrink, _times(M, shrink.swapaxes(0, 1)))
+    return kept - 2.0 * _times(gain, gain.swapaxes(0, 1))
+
+
+def _batch_last(matrices: Array) -> Array:
+    """[..., n, n] as [n, n, ...]: a product of entries is one of rows."""
+    return np.ascontiguousarray(np.moveaxis(matrices, (-2, -1), (0, 1)))
+
+
+def _times(A: Array, B: Array) -> Array:
+    product: Array = np.einsum("ij...,jk...->ik...", A, B)
+    return product
 
 
 def _marched(is_safe: Callable[[Array, Array], Flags], h: Array) -> Array:

@@ -6,6 +6,7 @@ are kept as logarithms, since products of many ratios leave the floats.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -35,7 +36,29 @@ __all__ = [
     "tail_index",
 ]
 
+# Policies times trajectories in one computation of a mixture: a megabyte.
+_BLOCK = 100_000
+_overflow_is_data = np.errstate(over="ignore", invalid="ignore")
 
+
+class Step(NamedTuple):
+    """One step of all trajectories, as it counts for a policy N(Kx, Σ).
+
+    Parameters
+    ----------
+    x : array, shape [..., n, N]
+    error : array, shape [..., m, N]
+        u − K x.
+    log_w : array, shape [..., N]
+        Logarithm of the weight of all steps up to this one.
+    """
+
+    x: Array
+    error: Array
+    log_w: Array
+
+
+@_overflow_is_data
 def log_weights(
     trajectories: Trajectories, policy: GaussianPolicy, *, mixture: bool = False
 ) -> Array:
@@ -70,14 +93,11 @@ def log_weights(
     Monte Carlo rendering"; Owen (2013), "Monte Carlo theory, methods and examples",
     ch. 9. It costs one pass over the data for each policy that differs from the others.
     """
-    log_w = running_sum(_ratios(trajectories, policy))
-    if mixture:
-        with np.errstate(invalid="ignore"):
-            log_w = log_w - _log_mixture(trajectories)
-        log_w[np.isnan(log_w)] = -np.inf  # a diverged trajectory, which all disown
-    return log_w.mT
+    steps = weighed(trajectories, policy, mixture=mixture)
+    return np.stack([step.log_w for step in steps], axis=-2).mT
 
 
+@_overflow_is_data
 def log_ratios(trajectories: Trajectories, policy: GaussianPolicy) -> Array:
     """log π(u_t|x_t) / π_b(u_t|x_t), for every single step.
 
@@ -98,7 +118,8 @@ def log_ratios(trajectories: Trajectories, policy: GaussianPolicy) -> Array:
     ValueError
         If either policy has no density: then the ratio does not exist.
     """
-    return _ratios(trajectories, policy).mT
+    rows = [row for _, _, row in _steps(trajectories, policy)]
+    return np.stack(rows, axis=-2).mT
 
 
 def effective_sample_size(log_w: ArrayLike) -> Array:
@@ -129,18 +150,39 @@ def effective_sample_size(log_w: ArrayLike) -> Array:
     return total**2 / np.maximum((w * w).sum(axis=-1), np.finfo(float).tiny)
 
 
-def trajectories_last(matrices: Array) -> Array:
-    """[..., N, m, n] or [m, n] as [..., m, n, N] or [m, n, 1]: as data lies in memory.
+def weighed(
+    trajectories: Trajectories, policy: GaussianPolicy, *, mixture: bool = False
+) -> Iterator[Step]:
+    """The steps one after the other, each with its weights: `log_weights`, by rows.
+
+    A step of all trajectories stays in the cache, where whole data do not. Overflow is
+    not silenced here: a generator cannot.
 
     Parameters
     ----------
-    matrices : array, shape [..., m, n]
+    trajectories : Trajectories
+        Made by a policy with a density.
+    policy : GaussianPolicy
+    mixture : bool
 
-    Returns
-    -------
-    array, shape [..., m, n, N] or [m, n, 1]
+    Yields
+    ------
+    Step
+
+    Raises
+    ------
+    ValueError
+        If either policy has no density.
     """
-    return matrices[..., None] if matrices.ndim == 2 else np.moveaxis(matrices, -3, -1)
+    steps = _steps(trajectories, policy)
+    log_mixture = _log_mixture(trajectories) if mixture else None
+    total: Array | float = 0.0
+    for t, (x, error, log_ratio) in enumerate(steps):
+        log_w = total = total + log_ratio
+        if log_mixture is not None:
+            log_w = log_w - log_mixture[..., t, :]
+            log_w[np.isnan(log_w)] = -np.inf  # a diverged trajectory: all disown it
+        yield Step(x, error, log_w)
 
 
 def residual(K: Array, x: Array, u: Array) -> Array:
@@ -194,24 +236,59 @@ def log_density(K: Array, cov: Array, x: Array, u: Array) -> Array:
     Sigma = np.moveaxis(cov, -1, -3)
     precision = np.moveaxis(np.linalg.inv(Sigma), -3, -1)
     log_det = np.linalg.slogdet(Sigma).logabsdet[..., None, :]
-    return -0.5 * (np.einsum("...mni,...tmi,...tni->...ti", precision, e, e) + log_det)
+    whitened = np.einsum("...mni,...tni->...tmi", precision, e)
+    return -0.5 * (np.einsum("...tmi,...tmi->...ti", whitened, e) + log_det)
 
 
-def _ratios(trajectories: Trajectories, policy: GaussianPolicy) -> Array:
-    """`log_ratios` with trajectories last, [..., T, N]."""
+def _steps(
+    trajectories: Trajectories, policy: GaussianPolicy
+) -> Iterator[tuple[Array, Array, Array]]:
+    """x_t, u_t − K x_t, and the log ratio of step t, one t after the other.
+
+    With h = ½(K − K_b)x and e = u − Kx the ratio of densities with one Σ has the
+    logarithm 2h'Σ⁻¹(e + h), where nothing large cancels. With another Σ_b the term
+    ½ (e + 2h)'(Σ_b⁻¹ − Σ⁻¹)(e + 2h) is added, and half the log determinants.
+    """
     if not isinstance(policy, GaussianPolicy):
         raise _no_density("policy", policy)
     made_by = _made_by(trajectories)
     _check_fit(trajectories, policy)
-    x = np.moveaxis(trajectories.x[..., :-1, :], -3, -1)
-    u = np.moveaxis(trajectories.u, -3, -1)
-    target = policy.K[..., None], policy.cov[..., None]
-    behaviour = trajectories_last(made_by.K), trajectories_last(made_by.cov)
-    with np.errstate(over="ignore", invalid="ignore"):
-        ratio = log_density(*target, x, u) - log_density(*behaviour, x, u)
-        if not np.isfinite(ratio.sum()):
-            ratio[~(ratio < np.inf)] = -np.inf
-        return ratio
+    precision, own = np.linalg.inv(policy.cov), np.linalg.inv(made_by.cov)
+    half = 0.5 * (policy.K[..., None] - _trajectories_last(made_by.K))
+    other, twice = _trajectories_last(own) - precision[..., None], 2.0 * precision
+    shift = 0.5 * (_log_det(made_by.cov) - _log_det(policy.cov)[..., None])
+    alike = not (other.any() or shift.any())
+    for t in range(trajectories.u.shape[-2]):
+        x, u = trajectories.x[..., t, :].mT, trajectories.u[..., t, :].mT
+        error = u - policy.K @ x
+        h = _each(half, x)
+        log_ratio = _dot(twice @ h, error + h)
+        if not alike:
+            before = error + 2.0 * h
+            log_ratio = log_ratio + 0.5 * _dot(_each(other, before), before) + shift
+        if not np.isfinite(log_ratio.sum()):
+            log_ratio[~(log_ratio < np.inf)] = -np.inf
+        yield x, error, log_ratio
+
+
+def _trajectories_last(matrices: Array) -> Array:
+    """[..., N, m, n] or [m, n] as [..., m, n, N] or [m, n, 1]: as data lie."""
+    return matrices[..., None] if matrices.ndim == 2 else np.moveaxis(matrices, -3, -1)
+
+
+def _log_det(Sigma: Array) -> Array:
+    return np.linalg.slogdet(Sigma).logabsdet
+
+
+def _each(matrices: Array, x: Array) -> Array:
+    """Products with one matrix for all trajectories, or one for each of them."""
+    if matrices.shape[-1] == 1:
+        return matrices[..., 0] @ x
+    return np.einsum("...mni,...ni->...mi", matrices, x)
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return np.einsum("...mi,...mi->...i", a, b)
 
 
 def _made_by(trajectories: Trajectories) -> GaussianPolicy:
@@ -222,28 +299,40 @@ def _made_by(trajectories: Trajectories) -> GaussianPolicy:
 
 def _log_mixture(trajectories: Trajectories) -> Array:
     """log of the mean over the policies of Π_{s≤t} π_j / π_b, [..., T, N]."""
+    K, cov, shares = _distinct(_made_by(trajectories))
+    count = max(1, _BLOCK // trajectories.diverged.size)
     total = np.full((1, 1), -np.inf)
-    for policy, share in _distinct(_made_by(trajectories)):
-        relative = running_sum(_ratios(trajectories, policy))
-        total = np.logaddexp(total, np.log(share) + relative)
+    for i in range(0, len(shares), count):
+        some = slice(i, i + count)
+        policy, share = GaussianPolicy(K[some], cov[some]), shares[some]
+        lead = (-1, *(1 for _ in trajectories.cost.shape[:-1]))
+        steps = weighed(trajectories, policy)
+        rows = [_log_sum(np.log(share).reshape(lead) + step.log_w) for step in steps]
+        total = np.logaddexp(total, np.stack(rows, axis=-2))
     return total
 
 
-def _distinct(made_by: GaussianPolicy) -> Iterator[tuple[GaussianPolicy, float]]:
-    """Each policy that made some trajectories, and the share that it made."""
+def _log_sum(logs: Array) -> Array:
+    """log Σ exp over the first axis."""
+    largest = np.maximum(logs.max(axis=0), -1e300)
+    with np.errstate(divide="ignore"):
+        return largest + np.log(np.exp(logs - largest).sum(axis=0))
+
+
+def _distinct(made_by: GaussianPolicy) -> tuple[Array, Array, Array]:
+    """The policies that made some trajectories, [J, ...], and the share of each."""
     lead = np.broadcast_shapes(made_by.K.shape[:-2], made_by.cov.shape[:-2])
     if not lead:
-        yield made_by, 1.0
-        return
+        return made_by.K[None], made_by.cov[None], np.ones(1)
     K, cov = (
-        np.broadcast_to(M, (*lead, *M.shape[-2:])) for M in (made_by.K, made_by.cov)
+        np.moveaxis(np.broadcast_to(M, (*lead, *M.shape[-2:])), -3, 0)
+        for M in (made_by.K, made_by.cov)
     )
-    rows = [np.moveaxis(M, -3, 0).reshape(lead[-1], -1) for M in (K, cov)]
+    rows = [M.reshape(lead[-1], -1) for M in (K, cov)]
     _, first, counts = np.unique(
         np.concatenate(rows, axis=-1), axis=0, return_index=True, return_counts=True
     )
-    for i, count in zip(first, counts, strict=True):
-        yield GaussianPolicy(K[..., i, :, :], cov[..., i, :, :]), count / lead[-1]
+    return K[first], cov[first], counts / lead[-1]
 
 
 def _check_fit(trajectories: Trajectories, policy: GaussianPolicy) -> None:

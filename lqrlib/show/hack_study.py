@@ -1,7 +1,7 @@
 """The hack on fixed data, Gaussian or deterministic: descents over a grid, computed."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -13,24 +13,19 @@ from numpy.typing import ArrayLike
 from lqrlib import _validate, exact, importance
 from lqrlib._validate import Array
 from lqrlib._weighted import (
-    mean_cost,
-    mean_estimate,
+    Account,
+    Payment,
+    discounts,
     normalised,
     overflow_is_data,
-    score_terms,
-    weighted,
+    weighted_mean,
 )
 from lqrlib.descent import descend, of_length
 from lqrlib.estimate import GradientEstimate
 from lqrlib.policy import GaussianPolicy, LinearPolicy
 from lqrlib.problem import LQR
 from lqrlib.rollout import Trajectories, rollout
-from lqrlib.weights import (
-    effective_sample_size,
-    log_density,
-    log_weights,
-    running_sum,
-)
+from lqrlib.weights import effective_sample_size, log_weights
 
 DATA = {
     "Gaussian": "Gaussian, one policy",
@@ -38,7 +33,7 @@ DATA = {
 }
 COVS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 COUNTS = (30, 100, 300, 1000)
-_BLOCK = 1000  # trajectories in one computation, which then stay in cache
+_BLOCK = 8000  # trajectories in one computation, whose steps then stay in cache
 
 
 def _above_zero(name: str, value: float) -> float:
@@ -126,12 +121,12 @@ class HackStudy(NamedTuple):
 SETTINGS = HackSettings()
 
 
-class _Point(NamedTuple):
-    """One point of the grid."""
+class _Block(NamedTuple):
+    """Runs of one kind and size, each with a covariance and a seed of its own."""
 
     data: str
-    cov: float
     size: int
+    runs: Sequence[tuple[float, int]]
 
 
 def hack_path(
@@ -183,10 +178,9 @@ def hack_path(
         raise _validate.error("seed", "a whole number, at least 0", seed)
     _validate.instance("settings", settings, HackSettings)
     count = round(_above_zero("n_trajectories", n_trajectories))
-    point = _Point(
-        data, _above_zero("cov", cov), _validate.count("n_trajectories", count)
-    )
-    path = _paths(lqr, _stable(lqr, K0), settings, point, [int(seed)])
+    run = _above_zero("cov", cov), int(seed)
+    block = _Block(data, _validate.count("n_trajectories", count), [run])
+    path = _paths(lqr, _stable(lqr, K0), settings, block)
     return HackPath(*(part[:, 0] for part in path))
 
 
@@ -213,7 +207,7 @@ def hack_study(
         Data sets for each point, of the seeds 0, 1, …
     settings : HackSettings
     executor : concurrent.futures.Executor, optional
-        Does the points in parallel; the numbers do not depend on it.
+        Does blocks of runs in parallel; the numbers do not depend on it.
 
     Returns
     -------
@@ -228,19 +222,31 @@ def hack_study(
     first, seeds = _stable(lqr, K0), range(_validate.count("runs", runs))
     variances = [_above_zero("covs", c) for c in _entries("covs", covs)]
     sizes = [_validate.count("counts", c) for c in _entries("counts", counts)]
-    grid = [_Point(*p) for p in itertools.product(DATA, variances, sizes)]
+    points = list(itertools.product(variances, seeds))
     # The large ones first, so that no worker is left with one of them at the end.
-    order = sorted(grid, key=lambda point: -point.size)
+    kinds = list(itertools.product(DATA, sorted(sizes, reverse=True)))
+    blocks = [block for kind in kinds for block in _blocks(*kind, points)]
     mapped = map if executor is None else executor.map
-    found = mapped(partial(_runs, lqr, first, settings, seeds), order)
-    paths = dict(zip(order, found, strict=True))
-    shape = len(DATA), len(variances), len(sizes)
-    parts = map(np.stack, zip(*(paths[point] for point in grid), strict=True))
+    found = mapped(partial(_paths, lqr, first, settings), blocks)
+    parts: dict[tuple[str, int], list[HackPath]] = {kind: [] for kind in kinds}
+    for block, path in zip(blocks, found, strict=True):
+        parts[block.data, block.size].append(path)
+
+    def collected(field: int) -> Array:
+        """One part of all paths, [data, C, N, updates + 1, runs, ...]."""
+        rows = [
+            [np.concatenate([p[field] for p in parts[data, N]], axis=1) for N in sizes]
+            for data in DATA
+        ]
+        whole = np.array(rows)  # [data, N, updates + 1, C · runs, ...]
+        shape = *whole.shape[:3], len(variances), len(seeds), *whole.shape[4:]
+        return np.moveaxis(whole.reshape(shape), 3, 1)
+
     return HackStudy(
         tuple(variances),
         tuple(sizes),
         settings,
-        HackPath(*(part.reshape(*shape, *part.shape[1:]) for part in parts)),
+        HackPath(*map(collected, range(len(HackPath._fields)))),
         float(exact.cost(lqr, exact.optimal_gain(lqr))),
     )
 
@@ -257,105 +263,110 @@ def _stable(lqr: LQR, K0: ArrayLike) -> Array:
     return K
 
 
-def _runs(
-    lqr: LQR, K0: Array, settings: HackSettings, seeds: Sequence[int], point: _Point
-) -> HackPath:
-    """The descents of all seeds, in blocks that do not depend on who computes."""
-    block = max(1, _BLOCK // point.size)
-    blocks = [seeds[i : i + block] for i in range(0, len(seeds), block)]
-    found = [_paths(lqr, K0, settings, point, part) for part in blocks]
-    return HackPath(*(np.concatenate(part, 1) for part in zip(*found, strict=True)))
+def _blocks(data: str, size: int, runs: list[tuple[float, int]]) -> Iterator[_Block]:
+    """Runs in blocks that do not depend on who computes."""
+    count = max(1, _BLOCK // size)
+    return (_Block(data, size, runs[i : i + count]) for i in range(0, len(runs), count))
 
 
-def _paths(
-    lqr: LQR, K0: Array, settings: HackSettings, point: _Point, seeds: Sequence[int]
-) -> HackPath:
-    """Descents on the data sets of several seeds at once."""
-    data, sizes = _data(lqr, K0, settings, point, seeds), list[Array]()
-    estimate = _per_decision if point.data == "Gaussian" else _self_normalised
+def _paths(lqr: LQR, K0: Array, settings: HackSettings, block: _Block) -> HackPath:
+    """The descents of all runs of a block at once."""
+    covs = np.array([cov for cov, _ in block.runs])[:, None, None] * np.eye(lqr.m)
+    data, sizes = _data(lqr, K0, settings, block, covs), list[Array]()
+    estimate = _per_decision if block.data == "Gaussian" else _self_normalised
 
     def gradient(K: Array) -> GradientEstimate:
-        found = estimate(lqr, data, K, point.cov)
+        found = estimate(lqr, data, GaussianPolicy(K, covs))
         sizes.append(found.effective_sample_size)
         return found
 
-    first = np.broadcast_to(K0, (len(seeds), *K0.shape))
+    first = np.broadcast_to(K0, (len(block.runs), *K0.shape))
     step = of_length(settings.length)
     path = descend(lqr, first, gradient, step, updates=settings.updates)
-    last = log_weights(data, GaussianPolicy(path.K[-1], point.cov))[..., -1]
+    last = log_weights(data, GaussianPolicy(path.K[-1], covs))[..., -1]
     # No gradient is asked for once all have left: nothing moves any more.
     sizes += (len(path.K) - len(sizes)) * [effective_sample_size(last)]
     return HackPath(path.K, path.cost, np.stack(sizes))
 
 
 def _data(
-    lqr: LQR, K0: Array, settings: HackSettings, point: _Point, seeds: Sequence[int]
+    lqr: LQR, K0: Array, settings: HackSettings, block: _Block, covs: Array
 ) -> Trajectories:
-    """Data sets of several seeds, [seeds, N, ...], laid out as `rollout` does it."""
-    make = _gaussian if point.data == "Gaussian" else _deterministic
-    generators = (np.random.default_rng([seed, point.size]) for seed in seeds)
-    sets = [make(lqr, K0, settings, point, rng) for rng in generators]
+    """A data set for each run, [runs, N, ...], in memory ordered [T, n, runs, N]."""
+    make = _gaussian if block.data == "Gaussian" else _deterministic
+    sets = []
+    for cov, seed in block.runs:
+        rng = np.random.default_rng([seed, block.size])
+        sets.append(make(lqr, K0, settings, cov, block.size, rng))
 
     def joined(name: str) -> Array:
         rows = [np.moveaxis(getattr(each, name), 0, -1) for each in sets]
-        return np.moveaxis(np.stack(rows), -1, 1)
+        return np.moveaxis(np.stack(rows, axis=-2), (-2, -1), (0, 1))
 
-    gains = np.stack([np.asarray(each.policy.K) for each in sets])
-    behaviour = sets[0].policy if gains.ndim == 3 else GaussianPolicy(gains, point.cov)
+    gains = [np.asarray(each.policy.K) for each in sets]
+    K = K0 if gains[0].ndim == 2 else np.stack(gains)
     x, u, cost, diverged = map(joined, ("x", "u", "cost", "diverged"))
-    return Trajectories(x, u, cost, diverged.astype(bool), behaviour)
+    policy = GaussianPolicy(K, covs[:, None])
+    return Trajectories(x, u, cost, diverged.astype(bool), policy)
 
 
 def _gaussian(
     lqr: LQR,
     K0: Array,
     settings: HackSettings,
-    point: _Point,
+    cov: float,
+    size: int,
     rng: np.random.Generator,
 ) -> Trajectories:
-    policy = GaussianPolicy(K0, point.cov)
-    return rollout(lqr, policy, point.size, settings.horizon, rng)
+    policy = GaussianPolicy(K0, cov)
+    return rollout(lqr, policy, size, settings.horizon, rng)
 
 
 def _deterministic(
     lqr: LQR,
     K0: Array,
     settings: HackSettings,
-    point: _Point,
+    cov: float,
+    size: int,
     rng: np.random.Generator,
 ) -> Trajectories:
     """Each trajectory by a gain of its own; the density that they are lent."""
-    K = np.empty((point.size, *K0.shape))
-    wanted = np.ones(point.size, dtype=bool)
+    K = np.empty((size, *K0.shape))
+    wanted = np.ones(size, dtype=bool)
     while wanted.any():
         normals = rng.standard_normal((wanted.sum(), *K0.shape))
         K[wanted] = K0 + settings.spread * normals
         wanted = ~exact.is_stable(lqr, K)
     made = rollout(lqr, LinearPolicy(K), 1, settings.horizon, rng)
-    lent = GaussianPolicy(K, point.cov)
+    lent = GaussianPolicy(K, cov)
     first = made.x[:, 0], made.u[:, 0], made.cost[:, 0], made.diverged[:, 0]
     return Trajectories(*first, lent)
 
 
 def _per_decision(
-    lqr: LQR, data: Trajectories, K: Array, cov: float
+    lqr: LQR, data: Trajectories, policy: GaussianPolicy
 ) -> GradientEstimate:
-    return importance.per_decision_is(lqr, data, K, cov=cov, time_baseline=True)
+    return importance.per_decision_is(
+        lqr, data, policy.K, cov=policy.cov, time_baseline=True
+    )
 
 
 @overflow_is_data
 def _self_normalised(
-    lqr: LQR, data: Trajectories, K: Array, cov: float
+    lqr: LQR, data: Trajectories, policy: GaussianPolicy
 ) -> GradientEstimate:
-    """`importance.self_normalised_is` with a time baseline, without its error."""
-    policy, part, log_w = weighted(lqr, data, K, cov, _log_density)
-    part = normalised(part, log_w)
-    credit = part.w * (part.cost - mean_cost([part]))
-    return mean_estimate(score_terms(part, policy.K, policy.cov, credit), log_w)
+    """`importance.self_normalised_is` with a time baseline, without its error.
 
-
-def _log_density(data: Trajectories, policy: GaussianPolicy) -> Array:
-    """`log_weights` up to a constant: at u = K_i x the lent density is constant."""
-    x, u = np.moveaxis(data.x[..., :-1, :], -3, -1), np.moveaxis(data.u, -3, -1)
-    steps = log_density(policy.K[..., None], policy.cov[..., None], x, u)
-    return running_sum(steps).mT
+    The density that is lent to u = K_i x is the same at every step: as a ratio it
+    would cost as much as it changes, a constant.
+    """
+    account, discount = Account(data, policy), discounts(lqr, data)
+    minus, log_w = -0.5 * np.linalg.inv(policy.cov), np.zeros(())
+    for t, gamma in enumerate(discount):
+        x, u = data.x[..., t, :].mT, data.u[..., t, :].mT
+        error, cost = u - policy.K @ x, gamma * data.cost[..., t]
+        log_w = log_w + (minus @ error * error).sum(axis=-2)
+        account.add(Payment(cost, log_w, x, error))
+        w = normalised(log_w)
+        account.pay(w * (cost - weighted_mean(cost, w)))
+    return account.estimate(log_w)

@@ -24,7 +24,7 @@ SURROGATES = {
 COVS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 COUNTS = (100, 1000)
 HORIZON = 60
-_BLOCK = 25_000  # trajectories times gains in one computation: tens of megabytes
+_BLOCK = 16_000  # trajectories times gains in one computation, which stay in cache
 
 Costs = Callable[[Array], Array]
 Directions = Callable[[Array], Array]

@@ -1,6 +1,7 @@
 """The explorer of `book/importance_weights.md`: where a weight has a second moment."""
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,6 +42,7 @@ class _Answer(NamedTuple):
     reach: Array  # along each ray, in lengths of the way
     shares: Array  # of the way; the last one is half of the one before
     needed: Array  # trajectories at each share
+    alpha: float  # tail index at K*
 
 
 def weight_explorer(lqr: LQR, K0: ArrayLike) -> Explorer:
@@ -76,20 +78,14 @@ def weight_explorer(lqr: LQR, K0: ArrayLike) -> Explorer:
     numbers, wall, curve, foot = _numbers()
 
     @functools.cache  # a reader comes back to a state more often than not
-    def answer(cov: float, T: int) -> _Answer:
-        return _answer(lqr, first, ways, cov, T)
-
-    @functools.cache
-    def tail_indices(covs: tuple[float, ...], T: int) -> Array:
-        each = np.reshape(covs, (-1, 1, 1))
-        return weights.tail_index(lqr, best, first, each, T)
+    def answers(covs: tuple[float, ...], T: int) -> list[_Answer]:
+        return _answers(lqr, first, ways, covs, T)
 
     def update(cov: float, horizon: float) -> str:
         T = round(horizon)
-        reach, shares, needed = answer(cov, T)
+        covs = _COVS if cov in _COVS else (cov,)  # all together cost little more
+        reach, shares, needed, alpha = answers(covs, T)[covs.index(cov)]
         end = float(reach[0])
-        covs = _COVS if cov in _COVS else (cov,)  # all together cost as much as one
-        alpha = float(tail_indices(covs, T)[covs.index(cov)])
         region.set_xy(first + np.minimum(reach, farthest)[:, None] * ways)
         edge.set_data(*(first + end * ways[:1] if end <= 1 else _GONE).T)
         curve.set_data(shares[:-1], needed[:-1])
@@ -122,15 +118,21 @@ def weight_explorer(lqr: LQR, K0: ArrayLike) -> Explorer:
     )
 
 
-def _answer(lqr: LQR, first: Array, ways: Array, cov: float, T: int) -> _Answer:
-    reach = weights.breakdown(lqr, first, ways[:, None, :], cov, T)
-    shares = min(float(reach[0]), 1.0) * np.append(_APPROACH, 0.5)
-    K = first + shares[:, None, None] * ways[0]
+def _answers(
+    lqr: LQR, first: Array, ways: Array, covs: Sequence[float], T: int
+) -> list[_Answer]:
+    """What is known for each covariance."""
+    each = np.reshape(covs, (-1, 1, 1))
+    reach = weights.breakdown(lqr, first, ways[:, None, :], each[:, None], T)
+    shares = np.minimum(reach[:, :1], 1.0) * np.append(_APPROACH, 0.5)
+    K = first + shares[:, :, None, None] * ways[0]
     with np.errstate(over="ignore"):
-        needed = np.expm1(weights.log_moment(lqr, K, first, cov, T)) / _ERROR**2
-    if reach[0] <= 1:
-        needed[-2] = np.inf  # whatever rounding makes of the border itself
-    return _Answer(reach, shares, needed)
+        logs = weights.log_moment(lqr, K, first, each[:, None], T)
+        needed = np.expm1(logs) / _ERROR**2
+    # Whatever rounding makes of the border itself.
+    needed[:, -2] = np.where(reach[:, 0] <= 1, np.inf, needed[:, -2])
+    alpha = weights.tail_index(lqr, first + ways[:1], first, each, T).tolist()
+    return [*map(_Answer, reach, shares, needed, alpha)]
 
 
 def _plane(lqr: LQR, first: Array, best: Array) -> tuple[Figure, Polygon, Line2D]:
