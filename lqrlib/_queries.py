@@ -4,7 +4,7 @@ Trajectory i follows K_t, and some K_t + Δ_i. All of them share the product wit
 what its own Δ_i adds is a sum over few entries. Trajectories are last in memory.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,9 @@ from numpy.typing import ArrayLike
 from lqrlib import _steps, _validate
 from lqrlib._validate import Array
 from lqrlib.problem import LQR
-from lqrlib.rollout import draw_starts
+from lqrlib.rollout import draw_starts, stage_matrix
+
+_BLOCK = 10_000  # numbers in one draw of noise, where a step needs fewer
 
 
 class Perturbation(NamedTuple):
@@ -137,6 +139,29 @@ class Queries(NamedTuple):
         return entries / self.radius * change[..., None, None, :] * self.U
 
 
+def pushes(
+    lqr: LQR, starts: Array, horizon: int, rng: np.random.Generator
+) -> Iterator[Array]:
+    """The world's noise at each step, drawn for all trajectories.
+
+    Parameters
+    ----------
+    lqr : LQR
+    starts : array, shape [..., N, n]
+    horizon : int
+        T.
+    rng : numpy.random.Generator
+
+    Yields
+    ------
+    array, shape [..., n, N]
+    """
+    root, shape = _steps.root(lqr.W), starts.mT.shape
+    many = max(1, _BLOCK // starts.size)  # the same numbers, in fewer draws
+    for t in range(0, horizon, many):
+        yield from root @ rng.standard_normal((min(many, horizon - t), *shape))
+
+
 @np.errstate(over="ignore", invalid="ignore")
 def costs(
     lqr: LQR,
@@ -144,12 +169,11 @@ def costs(
     perturbed: Callable[[int], Perturbation],
     terminal: Array,
     starts: Array,
-    rng: np.random.Generator,
+    noise: Iterable[Array],
 ) -> Array:
     """Σ_{t<T} γᵗ(x'Qx + u'Ru) + γᵀ x_T'Q_T x_T of each trajectory, by simulating it.
 
-    Noise is drawn for all leading axes of the result but the first, whose entries
-    therefore differ in their perturbation only.
+    Entries of the first axis of the result differ in their perturbation only.
 
     Parameters
     ----------
@@ -161,26 +185,27 @@ def costs(
     terminal : array, shape [n, n]
         Q_T.
     starts : array, shape [..., N, n]
-    rng : numpy.random.Generator
+    noise : iterable of array, shape [..., n, N]
+        Of each step, as from `pushes`.
 
     Returns
     -------
     array, shape [S, ..., N]
         inf, never nan or -inf, where a trajectory left the floats.
     """
-    shape = (*K.shape[1:-2], lqr.n, starts.shape[-2])
-    noise_root, x, total, discount = _steps.root(lqr.W), starts.mT, np.zeros(1), 1.0
-    for t, gain in enumerate(K):
+    n, width, N = lqr.n, lqr.n + lqr.m, starts.shape[-2]
+    # One product gives the terms of the stage cost, and where the state moves.
+    law = np.concatenate([stage_matrix(lqr), np.hstack([lqr.A, lqr.B])])
+    z = np.empty((*perturbed(0).change.shape[:-3], width, N))
+    x, u = z[..., :n, :], z[..., n:, :]
+    x[...], total, discount = starts.mT, np.zeros((*z.shape[:-2], N)), 1.0
+    for t, (gain, push) in enumerate(zip(K, noise, strict=True)):
         where, change = perturbed(t)
-        u = np.array(np.broadcast_to(gain @ x, (*change.shape[:-3], lqr.m, shape[-1])))
+        np.matmul(gain, x, out=u)
         u[..., where] += np.einsum("...mni,...ni->...mi", change, x[..., where])
-        total = total + discount * (_quadratic(lqr.Q, x) + _quadratic(lqr.R, u))
-        noise = noise_root @ rng.standard_normal(shape)
-        x, discount = lqr.A @ x + lqr.B @ u + noise, discount * lqr.gamma
-    total = total + discount * _quadratic(terminal, x)
+        after = law @ z
+        total += discount * np.einsum("...ki,...ki->...i", after[..., :width, :], z)
+        np.add(after[..., width:, :], push, out=x)
+        discount *= lqr.gamma
+    total += discount * (x * (terminal @ x)).sum(axis=-2)
     return np.where(np.isfinite(total), total, np.inf)
-
-
-def _quadratic(S: Array, x: Array) -> Array:
-    """x'Sx of each column of x."""
-    return (x * (S @ x)).sum(axis=-2)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lqrlib import _validate, finite_horizon
-from lqrlib._queries import Perturbation, Queries, costs
+from lqrlib._queries import Perturbation, Queries, costs, pushes
 from lqrlib._validate import Array
 from lqrlib._weighted import discounts
 from lqrlib.critic import Critic, linearised, required
@@ -234,13 +234,14 @@ def zeroth_order(
     gain, T = lqr.gain(K), _validate.count("horizon", horizon)
     drawn = Queries.draw(gain.shape, radius, n_trajectories, rng, two_point)
     every = Perturbation(slice(None), drawn.signed())
+    starts = drawn.starts(lqr, x0, rng)
     found = costs(
         lqr,
         np.broadcast_to(gain, (T, *gain.shape)),
         lambda t: every,  # noqa: ARG005
         np.zeros((lqr.n, lqr.n)),
-        drawn.starts(lqr, x0, rng),
-        rng,
+        starts,
+        pushes(lqr, starts, T, rng),
     )
     return _queried(drawn, found)
 
@@ -296,13 +297,14 @@ def zeroth_order_stages(
     drawn = Queries.draw(gains.shape, radius, n_trajectories, rng, two_point)
     signed, T, M = drawn.signed(), gains.shape[-3], drawn.U.shape[-1]
     starts = drawn.starts(lqr, x0, rng)
+    starts = starts.reshape(*starts.shape[:-3], T * M, lqr.n)
     found = costs(
         lqr,
         np.moveaxis(gains, -3, 0),
         lambda t: Perturbation(slice(t * M, (t + 1) * M), signed[..., t, :, :, :]),
         last,
-        starts.reshape(*starts.shape[:-3], T * M, lqr.n),
-        rng,
+        starts,
+        pushes(lqr, starts, T, rng),
     )
     return _queried(drawn, found.reshape(*found.shape[:-1], T, M))
 

@@ -15,7 +15,7 @@ from systems import (
 )
 
 from lqrlib import exact, finite_horizon, worlds
-from lqrlib._queries import Perturbation, costs
+from lqrlib._queries import Perturbation, costs, pushes
 from lqrlib._steps import root
 from lqrlib.finite_horizon import constant
 from lqrlib.gradients import zeroth_order, zeroth_order_stages
@@ -76,7 +76,8 @@ def test_a_query_is_a_loop_written_by_hand(n, m):
 
     starts, noise = draws(lqr, 6, T, generator(2))
     rng = generator(2)
-    found = costs(lqr, gains, perturbed, S, draw_starts(lqr, 6, rng), rng)
+    first = draw_starts(lqr, 6, rng)
+    found = costs(lqr, gains, perturbed, S, first, pushes(lqr, first, T, rng))
     assert found.shape == (2, 6)
     for s, i in np.ndindex(2, 6):
         asked = gains.copy()
@@ -96,7 +97,9 @@ def test_a_query_that_leaves_the_floats_costs_inf_and_stays_alone():
 
     with np.errstate(over="ignore", invalid="ignore"):
         starts = draw_starts(lqr, 3, generator())
-        found = costs(lqr, gains, perturbed, S, starts, generator())
+        found = costs(
+            lqr, gains, perturbed, S, starts, pushes(lqr, starts, T, generator())
+        )
     np.testing.assert_array_equal(found == np.inf, [[False, True, False]])
 
 
@@ -113,7 +116,8 @@ def test_a_cost_of_which_only_the_negative_part_leaves_the_floats_is_not_minus_i
 
     with np.errstate(over="ignore", invalid="ignore"):
         starts = draw_starts(lqr, 50, generator())
-        found = costs(lqr, np.zeros((1, 2, 3)), perturbed, still, starts, generator())
+        noise = pushes(lqr, starts, 1, generator())
+        found = costs(lqr, np.zeros((1, 2, 3)), perturbed, still, starts, noise)
     assert (found == np.inf).any()
     assert (found >= 0.0).all()
 

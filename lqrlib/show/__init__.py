@@ -28,7 +28,12 @@ from lqrlib.show.puzzle import (
     region,
 )
 from lqrlib.show.queries import query_explorer
-from lqrlib.show.query_study import QueryStudy, query_gradient, query_study
+from lqrlib.show.query_study import (
+    QueryStudy,
+    query_gradient,
+    query_study,
+    recorded_queries,
+)
 from lqrlib.show.scene import Panel, Scene
 from lqrlib.show.still import Still
 from lqrlib.show.style import COLOURS, EXPRESSIONS, band, figure, set_band
@@ -85,6 +90,7 @@ __all__ = [
     "query_explorer",
     "query_gradient",
     "query_study",
+    "recorded_queries",
     "region",
     "set_band",
     "surrogate",

@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 from lqrlib import _validate
 from lqrlib._validate import Array
 from lqrlib.mbpo import EXPRESSIONS
-from lqrlib.studies import arrivals, hack, phases, puzzle, remedies, verdict
+from lqrlib.studies import (
+    arrivals,
+    hack,
+    phases,
+    puzzle,
+    queries,
+    remedies,
+    verdict,
+)
 from lqrlib.studies.setting import settings
 
 SEEDS = tuple(range(20))
@@ -75,6 +83,13 @@ LENGTHS |= {"branch_length": (1, 2, 5, 10, 20, 60), "members": (1,), "seed": SEE
 MEMBERS = LENGTHS | {"branch_length": (5,), "members": (1, 2, 3, 7, 15)}
 
 FIRST = {"name": puzzle.CHECKED, "cov": (0.1, 1.0, 4.0), "seed": tuple(range(30))}
+QUERIES: dict[str, tuple[Any, ...]] = {
+    "points": tuple(queries.POINTS),
+    "gains": tuple(queries.GAINS),
+    "radius": (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0),
+    "size": (20, 60, 200, 600),
+    "seed": (0,),
+}
 
 STUDIES = {
     "puzzle": Study(puzzle.first_check, "double integrator", FIRST),
@@ -101,6 +116,7 @@ STUDIES = {
     },
     "lengths": Study(phases.variant, "double integrator", LENGTHS),
     "members": Study(phases.variant, "double integrator", MEMBERS),
+    "queries": Study(queries.queries, "double integrator", QUERIES),
     "verdict": Study(verdict.ending, "double integrator", VERDICT),
     "verdict-rooms": Study(verdict.ending, "three rooms", VERDICT),
     "verdict-laplacian": Study(verdict.ending, "Laplacian", VERDICT),
