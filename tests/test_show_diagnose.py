@@ -1,5 +1,6 @@
 """The explorer of the diagnosis: lines, dots, needs and words are the diagnoses'."""
 
+import functools
 import itertools
 import re
 
@@ -17,6 +18,7 @@ SETTINGS = {"one": studies.settings()["double integrator"]}
 SETTINGS["other"] = studies.settings()["three rooms"]
 
 
+@functools.cache
 def made():
     rng = np.random.default_rng(4)
     found = {
@@ -31,20 +33,23 @@ def made():
     return show.Diagnoses(found, measured, COVS, SIZES)
 
 
-STUDY = made()
-EXPLORER = show.diagnosis_explorer(STUDY)
+@functools.cache
+def explorer():
+    return show.diagnosis_explorer(made())
+
+
 STATES = list(itertools.product(SETTINGS, COVS, SIZES))
 every_state = pytest.mark.parametrize(("world", "cov", "n"), STATES)
 
 
 def held(world, cov, n):
-    return STUDY.found[world][COVS.index(cov)].of(n)
+    return made().found[world][COVS.index(cov)].of(n)
 
 
 @every_state
 def test_lines_are_forecasts_and_dots_are_what_was_measured(world, cov, n):
-    EXPLORER.show(world=world, cov=cov, n=n)
-    lines, dots = EXPLORER.moving[:2], EXPLORER.moving[2:4]
+    explorer().show(world=world, cov=cov, n=n)
+    lines, dots = explorer().moving[:2], explorer().moving[2:4]
     for name, line, dot in zip(drawing.NAMES, lines, dots, strict=True):
         part = "model" if name == "model" else "critic"
         expected = [getattr(held(world, cov, size), part).excess for size in SIZES]
@@ -53,7 +58,7 @@ def test_lines_are_forecasts_and_dots_are_what_was_measured(world, cov, n):
             np.array(line.get_ydata())[inside],
             np.maximum(expected, 1.5 * drawing._LEAST)[inside],
         )
-        seen = STUDY.measured[world][name][COVS.index(cov)]
+        seen = made().measured[world][name][COVS.index(cov)]
         shown = np.array(dot.get_ydata())
         inside = (seen < drawing._LARGEST) & (seen > 1.5 * drawing._LEAST)
         np.testing.assert_allclose(shown[inside], seen[inside])
@@ -62,20 +67,20 @@ def test_lines_are_forecasts_and_dots_are_what_was_measured(world, cov, n):
 
 @every_state
 def test_the_marks_stand_where_the_sliders_do(world, cov, n):
-    EXPLORER.show(world=world, cov=cov, n=n)
-    needed, (here_n, here_cov) = EXPLORER.moving[4:6], EXPLORER.moving[6:]
+    explorer().show(world=world, cov=cov, n=n)
+    needed, (here_n, here_cov) = explorer().moving[4:6], explorer().moving[6:]
     assert list(here_n.get_xdata()) == pytest.approx([n, n])
     assert here_cov.get_xydata()[0].tolist() == pytest.approx([cov, n])
     for name, curve in zip(drawing.NAMES, needed, strict=True):
         part = "model" if name == "model" else "critic"
-        wanted = [getattr(found, part).needed for found in STUDY.found[world]]
+        wanted = [getattr(found, part).needed for found in made().found[world]]
         shown = np.clip(wanted, 1.0, drawing._MOST)
         np.testing.assert_allclose(curve.get_ydata(), shown)
 
 
 @every_state
 def test_the_words_are_the_diagnosis(world, cov, n):
-    words, found = EXPLORER.show(world=world, cov=cov, n=n), held(world, cov, n)
+    words, found = explorer().show(world=world, cov=cov, n=n), held(world, cov, n)
     assert words.startswith(f"{world}, σ² = {cov:g}, N = {n:,}: forecast ")
     numbers = [float(text) for text in re.findall(r"(\S+)\s%", words)]
     expected = [found.model.excess, found.critic.excess, found.curvature_error]
@@ -91,13 +96,13 @@ def test_the_words_are_the_diagnosis(world, cov, n):
 
 
 def test_the_page_holds_every_state():
-    assert len(export.html(EXPLORER).encode()) < 300_000
-    assert EXPLORER.default == {"world": "one", "cov": 1.0, "n": 100}
+    assert len(export.html(explorer()).encode()) < 300_000
+    assert explorer().default == {"world": "one", "cov": 1.0, "n": 100}
 
 
 def test_the_call_is_that_of_the_library():
     given = {"world": "'three rooms'", "cov": "1.0", "n": "100"}
-    first, second = EXPLORER.call.format(**given).split("; ")
+    first, second = explorer().call.format(**given).split("; ")
     names = {"diagnose": diagnose, "studies": studies}
     exec(first, names)
     s = SETTINGS["other"]
@@ -105,6 +110,6 @@ def test_the_call_is_that_of_the_library():
 
 
 def test_a_live_slider_between_two_covariances_shows_the_nearer_one():
-    assert isinstance(live.widget(EXPLORER), ipywidgets.Widget)
-    assert EXPLORER.show(cov=1.3) == EXPLORER.show(cov=1.0)
-    assert "N = 37" in EXPLORER.show(n=37.2)
+    assert isinstance(live.widget(explorer()), ipywidgets.Widget)
+    assert explorer().show(cov=1.3) == explorer().show(cov=1.0)
+    assert "N = 37" in explorer().show(n=37.2)

@@ -32,8 +32,18 @@ K_STAR = exact.optimal_gain(LQR)
 J_STAR = float(exact.cost(LQR, K_STAR))
 LENGTH, T = 0.05, 60
 GRID = {"covs": (0.1, 1.0, 100.0), "counts": (30, 300), "runs": 6}
-STUDY = show.hack_study(LQR, K0, **GRID)
-EXPLORER = show.hack_explorer(LQR, K0, STUDY)
+
+
+@functools.cache
+def study():
+    return show.hack_study(LQR, K0, **GRID)
+
+
+@functools.cache
+def explorer():
+    return show.hack_explorer(LQR, K0, study())
+
+
 STATES = list(itertools.product(GRID["covs"], GRID["counts"], DATA))
 every_state = pytest.mark.parametrize(("cov", "N", "data"), STATES)
 both = pytest.mark.parametrize("data", DATA)
@@ -45,7 +55,7 @@ def place(cov, N, data):
 
 def of(cov, N, data):
     """Gains [steps, runs, 2], costs and effective sizes [steps, runs] of a point."""
-    K, cost, size = (part[place(cov, N, data)] for part in STUDY.paths)
+    K, cost, size = (part[place(cov, N, data)] for part in study().paths)
     return K[..., 0, :], cost, size
 
 
@@ -154,7 +164,7 @@ def test_a_study_is_the_same_for_any_number_of_workers():
 
 def test_a_point_of_the_study_does_not_depend_on_the_grid_around_it():
     alone = show.hack_study(LQR, K0, covs=(1.0,), counts=(300,), runs=6)
-    for one, many in zip(alone.paths, STUDY.paths, strict=True):
+    for one, many in zip(alone.paths, study().paths, strict=True):
         np.testing.assert_array_equal(one[:, 0, 0], many[:, 1, 1])
     assert (alone.covs, alone.counts) == ((1.0,), (300,))
     assert alone.settings == show.HackSettings()
@@ -212,7 +222,7 @@ def test_paths_are_as_the_chapter_says():
 
 @every_state
 def test_the_words_are_those_of_the_study(cov, N, data):
-    words = EXPLORER.show(cov=cov, n_trajectories=N, data=data)
+    words = explorer().show(cov=cov, n_trajectories=N, data=data)
     _, cost, size = of(cov, N, data)
     pattern = (
         rf"σ² = {cov:g}, N = {N}, {data} data: after 60 updates the median of J − J\* "
@@ -247,15 +257,15 @@ def test_the_words_are_those_of_the_study(cov, N, data):
 
 @every_state
 def test_the_paths_drawn_are_those_of_the_study(cov, N, data):
-    EXPLORER.show(cov=cov, n_trajectories=N, data=data)
-    _, others, path, ended, lost = EXPLORER.moving[:5]
+    explorer().show(cov=cov, n_trajectories=N, data=data)
+    _, others, path, ended, lost = explorer().moving[:5]
     K, cost, _ = of(cov, N, data)
     np.testing.assert_allclose(path.get_xydata(), K[:, 0])
     thin = others.get_xydata().reshape(4, -1, 2)
     assert np.isnan(thin[:, -1]).all()
     np.testing.assert_allclose(thin[:, :-1], K[::-2, 1:5].swapaxes(0, 1))
     left = np.isinf(cost[-1, :5])
-    edge = EXPLORER.panels[0].figure.axes[0].get_xlim()[0]
+    edge = explorer().panels[0].figure.axes[0].get_xlim()[0]
     for marks, here in ((ended, ~left), (lost, left)):
         np.testing.assert_allclose(marks.get_xydata()[here], K[-1, :5][here])
         assert (marks.get_xydata()[~here, 0] < edge).all()
@@ -263,8 +273,8 @@ def test_the_paths_drawn_are_those_of_the_study(cov, N, data):
 
 @every_state
 def test_the_shares_drawn_are_those_of_the_study(cov, N, data):
-    EXPLORER.show(cov=cov, n_trajectories=N, data=data)
-    shade, size, excess, one = EXPLORER.moving[5:]
+    explorer().show(cov=cov, n_trajectories=N, data=data)
+    shade, size, excess, one = explorer().moving[5:]
     _, cost, sizes = of(cov, N, data)
     share, above = np.sort(sizes / N, axis=1), np.sort(cost, axis=1) / J_STAR - 1
     np.testing.assert_allclose(size.get_ydata(), share[:, 2])
@@ -280,13 +290,13 @@ def test_the_shares_drawn_are_those_of_the_study(cov, N, data):
 
 @every_state
 def test_the_region_ends_where_the_second_moment_does(cov, N, data):
-    EXPLORER.show(cov=cov, n_trajectories=N, data=data)
-    points = EXPLORER.moving[0].get_xy()[:-1]
+    explorer().show(cov=cov, n_trajectories=N, data=data)
+    points = explorer().moving[0].get_xy()[:-1]
     assert len(points) == 48
     if data == "deterministic":
         assert np.allclose(points, K0)
         return
-    ax = EXPLORER.panels[0].figure.axes[0]
+    ax = explorer().panels[0].figure.axes[0]
     low, high = np.array([ax.get_xlim(), ax.get_ylim()]).T
     beyond = ((points < low) | (points > high)).any(axis=1)
 
@@ -300,34 +310,34 @@ def test_the_region_ends_where_the_second_moment_does(cov, N, data):
 
 @every_state
 def test_the_call_reproduces_the_thick_path(cov, N, data):
-    EXPLORER.show(cov=cov, n_trajectories=N, data=data)
+    explorer().show(cov=cov, n_trajectories=N, data=data)
     written = {
         control.name: control.written()[control.values.index(value)]
-        for control, value in zip(EXPLORER.controls, (cov, N, data), strict=True)
+        for control, value in zip(explorer().controls, (cov, N, data), strict=True)
     }
     names = {"show": show, "lqr": LQR, "K0": K0}
-    path = eval(EXPLORER.call.format(**written), names)
-    drawn = EXPLORER.moving[2].get_xydata()
+    path = eval(explorer().call.format(**written), names)
+    drawn = explorer().moving[2].get_xydata()
     np.testing.assert_allclose(path.K[:, 0], drawn, rtol=1e-4)
 
 
 def test_it_opens_where_paths_wander_off():
-    words = EXPLORER.show()
+    words = explorer().show()
     assert words.startswith("σ² = 1, N = 300, Gaussian data: ")
     assert "falls below a tenth of N" in words
 
 
 def test_no_state_holds_nan_in_its_words_and_the_page_is_light():
-    texts, _ = export._all_states(EXPLORER)
+    texts, _ = export._all_states(explorer())
     assert len(texts) == len(STATES)
     assert not any({"nan", "inf"} & set(re.findall(r"\w+", text)) for text in texts)
-    page = EXPLORER.html()
-    assert page == EXPLORER.html()
+    page = explorer().html()
+    assert page == explorer().html()
     assert len(page.encode()) < export.LIMIT / 2
 
 
 def test_its_live_face_shows_the_nearest_point_of_the_study():
-    box = live.widget(EXPLORER)
+    box = live.widget(explorer())
     words = [child for child in box.children if isinstance(child, ipywidgets.HTML)][1]
     (data,) = (c for c in box.children if isinstance(c, ipywidgets.Dropdown))
     cov, count = (c for c in box.children if isinstance(c, ipywidgets.FloatLogSlider))
@@ -384,13 +394,13 @@ def test_settings_out_of_range_are_refused(wrong):
 
 def test_an_explorer_of_another_study_is_refused():
     with pytest.raises(ValueError, match=r"^K0: expected the first gain of the study"):
-        show.hack_explorer(LQR, [[-1.0, -1.1]], STUDY)
+        show.hack_explorer(LQR, [[-1.0, -1.1]], study())
     single = show.hack_study(LQR, K0, covs=(1.0,), counts=(30,), runs=1)
     with pytest.raises(ValueError, match=r"^study: expected at least two runs"):
         show.hack_explorer(LQR, K0, single)
     rooms = worlds.three_rooms()
     with pytest.raises(ValueError, match=r"^lqr: expected gains of shape \(1, 2\)"):
-        show.hack_explorer(rooms, np.zeros((2, 3)), STUDY)
+        show.hack_explorer(rooms, np.zeros((2, 3)), study())
 
 
 def test_the_study_works_in_larger_worlds():

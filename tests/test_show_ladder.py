@@ -1,5 +1,6 @@
 """The explorer of the ladder: its study, its words, its points, its call."""
 
+import functools
 import itertools
 import re
 
@@ -21,23 +22,34 @@ from lqrlib import (
 from lqrlib.rollout import rollout, transitions
 from lqrlib.show import export, live
 from lqrlib.show import ladder as drawing
+from lqrlib.show.ladder_study import COVS, SHARES
 
 LQR = worlds.double_integrator()
 K0 = np.array([[-1.0, -1.0]])
 K_STAR = exact.optimal_gain(LQR)
-STUDY = show.ladder_study(LQR, K0)
-EXPLORER = show.ladder_explorer(STUDY)
-STATES = list(itertools.product(STUDY.covs, STUDY.shares))
+STATES = list(itertools.product(COVS, SHARES))
+
+
+@functools.cache
+def study():
+    return show.ladder_study(LQR, K0)
+
+
+@functools.cache
+def explorer():
+    return show.ladder_explorer(study())
+
+
 every_state = pytest.mark.parametrize(("cov", "share"), STATES)
 
 
 def place(cov, share):
-    return STUDY.covs.index(cov), STUDY.shares.index(share)
+    return study().covs.index(cov), study().shares.index(share)
 
 
 def marks():
     """Rows and values of the markers now, by kind; infinite ones beyond the border."""
-    return EXPLORER.moving[2:8]
+    return explorer().moving[2:8]
 
 
 def test_true_spreads_are_those_of_the_library():
@@ -47,29 +59,31 @@ def test_true_spreads_are_those_of_the_library():
         size = np.linalg.norm(gradient)
         for rung in ladder.RUNGS:
             found = ladder.spread(LQR, K, K0, cov, 60, rung)
-            at = STUDY.true[rung][place(cov, share)]
+            at = study().true[rung][place(cov, share)]
             assert at == pytest.approx(float(found.deviation) / size, rel=1e-9)
             off = np.linalg.norm(found.mean - gradient) / size
-            assert STUDY.off[rung][place(cov, share)] == pytest.approx(off, rel=1e-6)
+            assert study().off[rung][place(cov, share)] == pytest.approx(off, rel=1e-6)
 
 
 def test_the_wall_is_the_breakdown_and_no_weighted_rung_passes_it():
-    edges = [float(weights.breakdown(LQR, K0, K_STAR - K0, c, 60)) for c in STUDY.covs]
-    np.testing.assert_allclose(STUDY.walls, edges)
-    beyond = np.array(STUDY.shares) > STUDY.walls[:, None]
+    edges = [
+        float(weights.breakdown(LQR, K0, K_STAR - K0, c, 60)) for c in study().covs
+    ]
+    np.testing.assert_allclose(study().walls, edges)
+    beyond = np.array(study().shares) > study().walls[:, None]
     for rung in ladder.RUNGS[:-1]:
-        assert np.array_equal(np.isinf(STUDY.true[rung]), beyond)
+        assert np.array_equal(np.isinf(study().true[rung]), beyond)
     for rung in ("TD error", "advantage"):
-        assert np.array_equal(np.isinf(STUDY.learned[rung]), beyond)
-    assert np.isfinite(STUDY.true["deterministic gradient"]).all()
+        assert np.array_equal(np.isinf(study().learned[rung]), beyond)
+    assert np.isfinite(study().true["deterministic gradient"]).all()
     for rung in ("deterministic gradient", "natural gradient", "model gradient"):
-        assert np.isfinite(STUDY.learned[rung]).all()
+        assert np.isfinite(study().learned[rung]).all()
 
 
 def test_learned_spreads_are_those_of_the_library_s_estimates():
     cov, share = 1.0, 0.1
     K = K0 + share * (K_STAR - K0)
-    found = {name: [] for name in STUDY.learned}
+    found = {name: [] for name in study().learned}
     for seed in range(100):
         rng = np.random.default_rng([seed, 200])
         data = rollout(LQR, GaussianPolicy(K0, cov), 200, 60, rng)
@@ -85,39 +99,39 @@ def test_learned_spreads_are_those_of_the_library_s_estimates():
         size = np.linalg.norm(whose[name != "natural gradient"])
         apart = scipy.stats.iqr(values, axis=0, scale="normal")
         expected = np.sqrt(200) * np.linalg.norm(apart) / size
-        at = STUDY.learned[name][place(cov, share)]
+        at = study().learned[name][place(cov, share)]
         assert at == pytest.approx(expected, rel=1e-3)
 
 
 def test_learned_rungs_cost_more_the_less_the_actions_vary():
-    for rung, values in STUDY.learned.items():
+    for rung, values in study().learned.items():
         on_own_data = values[:, 0]
         assert (on_own_data[:-4] > 1.2 * on_own_data[2:-2]).all(), rung
 
 
 @every_state
 def test_the_words_say_what_the_study_holds(cov, share):
-    words, (c, s) = EXPLORER.show(cov=cov, distance=share), place(cov, share)
+    words, (c, s) = explorer().show(cov=cov, distance=share), place(cov, share)
     assert words.startswith(f"σ² = {cov:.3g}, {100 * share:g}\N{NO-BREAK SPACE}% of")
     walled = "no rung with weights has a second moment" in words
-    assert walled == bool(share >= STUDY.walls[c])
+    assert walled == bool(share >= study().walls[c])
     if not walled:
         pair = re.search(
             r"spread (\S+) times the gradient, .* advantage (\S+) t", words
         )
         for text, rung in zip(pair.groups(), ("trajectory", "advantage"), strict=True):
-            value = STUDY.true[rung][c, s]
+            value = study().true[rung][c, s]
             assert float(text.replace(",", "")) == pytest.approx(value, rel=0.06)
     two = re.search(r"two take about (\S+) and (\S+) trajectories\.$", words)
     for text, rung in zip(two.groups(), drawing.LEARNED[2::2], strict=True):
-        needed = max(1.0, (10 * STUDY.learned[rung][c, s]) ** 2)
+        needed = max(1.0, (10 * study().learned[rung][c, s]) ** 2)
         assert float(text.replace(",", "")) == pytest.approx(needed, rel=0.06, abs=0.6)
     assert "nan" not in words
 
 
 @every_state
 def test_every_marker_is_at_its_value_or_at_the_edge(cov, share):
-    EXPLORER.show(cov=cov, distance=share)
+    explorer().show(cov=cov, distance=share)
     crosses, *filled_and_open = marks()
     kinds = {
         "off": [crosses],
@@ -127,7 +141,9 @@ def test_every_marker_is_at_its_value_or_at_the_edge(cov, share):
     for kind, lines in kinds.items():
         points = np.concatenate([line.get_xydata() for line in lines])
         seen = {drawing.ROWS[int(row)]: x for x, row in points}
-        held = {name: v[place(cov, share)] for name, v in getattr(STUDY, kind).items()}
+        held = {
+            name: v[place(cov, share)] for name, v in getattr(study(), kind).items()
+        }
         assert seen.keys() == held.keys()
         for name, value in held.items():
             shown = drawing._NONE if np.isinf(value) else value
@@ -138,11 +154,11 @@ def test_every_marker_is_at_its_value_or_at_the_edge(cov, share):
 def test_the_curves_are_those_of_the_covariance_and_leave_where_there_is_none(
     cov, share
 ):
-    EXPLORER.show(cov=cov, distance=share)
+    explorer().show(cov=cov, distance=share)
     c, _ = place(cov, share)
-    lines = EXPLORER.moving[8:]
+    lines = explorer().moving[8:]
     for (name, kind, *_), line in zip(drawing._CURVES, lines, strict=True):
-        held, drawn = getattr(STUDY, kind)[name][c], np.array(line.get_ydata())
+        held, drawn = getattr(study(), kind)[name][c], np.array(line.get_ydata())
         exists = np.isfinite(held)
         np.testing.assert_allclose(drawn[exists], held[exists])
         assert (drawn[~exists] > drawing._HIGH).all()
@@ -150,38 +166,40 @@ def test_the_curves_are_those_of_the_covariance_and_leave_where_there_is_none(
 
 @every_state
 def test_the_wall_stands_where_the_curves_end(cov, share):
-    EXPLORER.show(cov=cov, distance=share)
-    wall, here = EXPLORER.moving[:2]
+    explorer().show(cov=cov, distance=share)
+    wall, here = explorer().moving[:2]
     c, s = place(cov, share)
     left = wall.get_xy()[0, 0]
-    finite = np.isfinite(STUDY.true["trajectory"][c])
+    finite = np.isfinite(study().true["trajectory"][c])
     last = int(np.flatnonzero(finite)[-1])
     if finite.all():
-        assert left > len(STUDY.shares) - 1
+        assert left > len(study().shares) - 1
     else:
         assert last <= left <= last + 1
     assert (np.array(here.get_xdata()) == s).all()
 
 
 def test_the_page_fits_and_holds_every_state():
-    page = export.html(EXPLORER)
+    page = export.html(explorer())
     assert len(page.encode()) < 150_000
-    assert EXPLORER.default == {"cov": 1.0, "distance": 0.2}
+    assert explorer().default == {"cov": 1.0, "distance": 0.2}
 
 
 def test_the_call_gives_the_spread_of_the_lowest_rung():
     cov, share = 1.0, 0.1
-    call = EXPLORER.call.format(cov=cov, distance=share)
+    call = explorer().call.format(cov=cov, distance=share)
     names = {"ladder": ladder, "lqr": LQR, "K0": K0, "K_star": K_STAR}
     size = np.linalg.norm(exact.gradient(LQR, K0 + share * (K_STAR - K0), cov))
-    expected = STUDY.true["trajectory"][place(cov, share)] * size
+    expected = study().true["trajectory"][place(cov, share)] * size
     assert eval(call, names) == pytest.approx(expected)
 
 
 def test_a_live_slider_between_two_values_shows_the_nearer_one():
-    box = live.widget(EXPLORER)
+    box = live.widget(explorer())
     assert isinstance(box, ipywidgets.Widget)
-    assert EXPLORER.show(cov=1.1, distance=0.19) == EXPLORER.show(cov=1.0, distance=0.2)
+    assert explorer().show(cov=1.1, distance=0.19) == explorer().show(
+        cov=1.0, distance=0.2
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,19 @@ from matplotlib.path import Path
 
 from lqrlib import exact, show, weights, worlds
 from lqrlib.show import export, live
+from lqrlib.show.weight_region import _COVS, _HORIZONS
 
 LQR = worlds.double_integrator()
 K0 = np.array([[-1.0, -1.0]])
 K_STAR = exact.optimal_gain(LQR)
-EXPLORER = show.weight_explorer(LQR, K0)
-STATES = list(itertools.product(*(control.values for control in EXPLORER.controls)))
+STATES = list(itertools.product(_COVS, _HORIZONS))
+
+
+@functools.cache
+def explorer():
+    return show.weight_explorer(LQR, K0)
+
+
 every_state = pytest.mark.parametrize(("cov", "T"), STATES)
 NO = r"no second moment beyond (\S+)\N{NO-BREAK SPACE}% of the way to K\*; at half of "
 PRICE = r"(\S+) trajectories for 10\N{NO-BREAK SPACE}%"
@@ -29,13 +36,13 @@ ALL = r"a second moment all the way to K\*: "
 @functools.cache
 def shown(cov, T):
     """Words and the points of all artists in one state."""
-    words = EXPLORER.show(cov=cov, horizon=T)
+    words = explorer().show(cov=cov, horizon=T)
     curves = [np.array(artist.get_xydata()) for artist in lines()]
-    return words, EXPLORER.moving[0].get_xy()[:-1].copy(), *curves
+    return words, explorer().moving[0].get_xy()[:-1].copy(), *curves
 
 
 def lines():
-    _, edge, _, curve, foot = EXPLORER.moving
+    _, edge, _, curve, foot = explorer().moving
     return edge, curve, foot
 
 
@@ -98,7 +105,7 @@ def test_the_words_agree_with_dense_moments(cov, T):
 @every_state
 def test_the_region_ends_where_dense_moments_do(cov, T):
     points = shown(cov, T)[1]
-    ax = EXPLORER.panels[0].figure.axes[0]
+    ax = explorer().panels[0].figure.axes[0]
     low, high = np.array([ax.get_xlim(), ax.get_ylim()]).T
     for point in points[::9]:
         beyond = ((point < low) | (point > high)).any()
@@ -124,7 +131,7 @@ def test_the_optimum_lies_in_the_region_exactly_if_the_way_has_no_end(cov, T):
     inside = Path(region).contains_point(K_STAR[0])
     assert inside == ("all the way" in words)
     if inside:
-        left = [panel.figure.axes[0].get_xlim()[0] for panel in EXPLORER.panels]
+        left = [panel.figure.axes[0].get_xlim()[0] for panel in explorer().panels]
         assert edge[0, 0] < left[0]
         assert foot[0, 0] < left[1] - 1  # off the figure: nothing clips it
     else:
@@ -138,8 +145,8 @@ def test_the_curve_is_that_of_dense_moments_and_ends_in_a_wall(cov, T):
     seen = (curve[:, 1] > 1) & (curve[:, 1] < 1e7)
     for share, needed in curve[seen][::6]:
         assert needed == pytest.approx(trajectories(share, cov, T), rel=1e-4)
-    shading = EXPLORER.moving[2]
-    EXPLORER.show(cov=cov, horizon=T)
+    shading = explorer().moving[2]
+    explorer().show(cov=cov, horizon=T)
     start = shading.get_xy()[:, 0].min()
     if "all the way" in words:
         assert tuple(curve[-1]) == pytest.approx((1, trajectories(1.0, cov, T)))
@@ -153,10 +160,10 @@ def test_the_curve_is_that_of_dense_moments_and_ends_in_a_wall(cov, T):
 def test_the_call_reproduces_the_state(cov, T):
     written = {
         control.name: control.written()[control.values.index(value)]
-        for control, value in zip(EXPLORER.controls, (cov, T), strict=True)
+        for control, value in zip(explorer().controls, (cov, T), strict=True)
     }
     names = {"weights": weights, "lqr": LQR, "K0": K0, "K_star": K_STAR}
-    end = float(eval(EXPLORER.call.format(**written), names))
+    end = float(eval(explorer().call.format(**written), names))
     words = shown(cov, T)[0]
     if end > 1:
         assert "all the way" in words
@@ -165,7 +172,7 @@ def test_the_call_reproduces_the_state(cov, T):
 
 
 def test_it_opens_far_from_the_optimum():
-    words = EXPLORER.show()
+    words = explorer().show()
     assert words == shown(1.0, 50.0)[0]
     assert "beyond 15.9" in words
     assert "tail index at K* 1.09: the error of an average falls like N^−0.08" in words
@@ -182,13 +189,13 @@ def test_no_state_holds_nan_and_all_are_computed_within_seconds():
 
 
 def test_its_built_face_is_light_and_alike_twice():
-    page = EXPLORER.html()
-    assert page == EXPLORER.html()
+    page = explorer().html()
+    assert page == explorer().html()
     assert len(page.encode()) < export.LIMIT / 2
 
 
 def test_its_live_face_takes_whole_horizons_between():
-    box = live.widget(EXPLORER)
+    box = live.widget(explorer())
     words, call = [c for c in box.children if isinstance(c, ipywidgets.HTML)][1:]
     cov, horizon = (c for c in box.children if isinstance(c, ipywidgets.FloatLogSlider))
     horizon.value = 2.6
