@@ -5,6 +5,7 @@ The weight of the first t + 1 steps of a trajectory is the product of the ratios
 are kept as logarithms, since products of many ratios leave the floats.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -178,7 +179,8 @@ def weighed(
     log_mixture = _log_mixture(trajectories) if mixture else None
     total: Array | float = 0.0
     for t, (x, error, log_ratio) in enumerate(steps):
-        log_w = total = total + log_ratio
+        log_ratio += total  # nobody else holds it
+        log_w = total = log_ratio
         if log_mixture is not None:
             log_w = log_w - log_mixture[..., t, :]
             log_w[np.isnan(log_w)] = -np.inf  # a diverged trajectory: all disown it
@@ -255,14 +257,15 @@ def _steps(
     _check_fit(trajectories, policy)
     precision, own = np.linalg.inv(policy.cov), np.linalg.inv(made_by.cov)
     half = 0.5 * (policy.K[..., None] - _trajectories_last(made_by.K))
-    other, twice = _trajectories_last(own) - precision[..., None], 2.0 * precision
+    weighed_half = np.einsum("...lm,...mni->...lni", 2.0 * precision, half)
+    other = _trajectories_last(own) - precision[..., None]
     shift = 0.5 * (_log_det(made_by.cov) - _log_det(policy.cov)[..., None])
     alike = not (other.any() or shift.any())
     for t in range(trajectories.u.shape[-2]):
         x, u = trajectories.x[..., t, :].mT, trajectories.u[..., t, :].mT
         error = u - policy.K @ x
         h = _each(half, x)
-        log_ratio = _dot(twice @ h, error + h)
+        log_ratio = _dot(_each(weighed_half, x), error + h)
         if not alike:
             before = error + 2.0 * h
             log_ratio = log_ratio + 0.5 * _dot(_each(other, before), before) + shift
@@ -288,7 +291,9 @@ def _each(matrices: Array, x: Array) -> Array:
 
 
 def _dot(a: Array, b: Array) -> Array:
-    return np.einsum("...mi,...mi->...i", a, b)
+    """Σ_m a_m b_m, as rows: NumPy's sums are slow over a short axis."""
+    products = (a[..., m, :] * b[..., m, :] for m in range(a.shape[-2]))
+    return functools.reduce(np.add, products)
 
 
 def _made_by(trajectories: Trajectories) -> GaussianPolicy:

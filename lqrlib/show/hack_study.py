@@ -365,7 +365,8 @@ def _self_normalised(
     for t, gamma in enumerate(discount):
         x, u = data.x[..., t, :].mT, data.u[..., t, :].mT
         error, cost = u - policy.K @ x, gamma * data.cost[..., t]
-        log_w = log_w + (minus @ error * error).sum(axis=-2)
+        whitened = np.einsum("...lm,...mi->...li", minus, error)
+        log_w = log_w + np.einsum("...li,...li->...i", whitened, error)
         account.add(Payment(cost, log_w, x, error))
         w = normalised(log_w)
         account.pay(w * (cost - weighted_mean(cost, w)))
