@@ -15,7 +15,7 @@ from lqrlib.estimate import GradientEstimate, mean_and_error
 from lqrlib.policy import GaussianPolicy
 from lqrlib.problem import LQR
 from lqrlib.rollout import Trajectories
-from lqrlib.weights import effective_sample_size, log_weights, weighed
+from lqrlib.weights import add_up, effective_sample_size, log_weights, weighed
 
 _TINY, _HUGE = np.finfo(np.float64).tiny, np.finfo(np.float64).max
 # Of a fit's Gram matrix, whose condition number is that of its features squared.
@@ -75,17 +75,17 @@ def weighted(
     return policy, Weighted(x, u, cost, np.exp(log_w).mT), log_w
 
 
-class Payment(NamedTuple):
-    """One step of all trajectories: what is paid, and to which scores.
+class Payments(NamedTuple):
+    """A few steps of all trajectories: what is paid, and to which scores.
 
     Parameters
     ----------
-    cost : array, shape [..., N]
+    cost : array, shape [..., b, N]
         γᵗ c_t.
-    log_w : array, shape [..., N]
-        Logarithm of the weight of all steps up to this one.
-    x : array, shape [..., n, N]
-    error : array, shape [..., m, N]
+    log_w : array, shape [..., b, N]
+        Logarithm of the weight of all steps up to each of them.
+    x : array, shape [..., b, n, N]
+    error : array, shape [..., b, m, N]
         u_t − K x_t.
     """
 
@@ -97,8 +97,8 @@ class Payment(NamedTuple):
 
 def walk(
     lqr: LQR, data: Trajectories, policy: GaussianPolicy, *, mixture: bool = False
-) -> Iterator[Payment]:
-    """The steps of the data as they count for a policy, one after the other.
+) -> Iterator[Payments]:
+    """The steps of the data as they count for a policy, a few after the other.
 
     Parameters
     ----------
@@ -110,15 +110,15 @@ def walk(
 
     Yields
     ------
-    Payment
+    Payments
     """
-    steps = weighed(data, policy, mixture=mixture)
-    for t, (step, discount) in enumerate(zip(steps, discounts(lqr, data), strict=True)):
-        yield Payment(discount * data.cost[..., t], step.log_w, step.x, step.error)
+    discount, cost = discounts(lqr, data)[:, None], data.cost.mT
+    for at, x, error, log_w in weighed(data, policy, mixture=mixture):
+        yield Payments(discount[at] * cost[..., at, :], log_w, x, error)
 
 
 class Account:
-    """S_t of each trajectory, and the sum Σ_t credit_t S_t, step by step.
+    """S_t of each trajectory, and the sum Σ_t credit_t S_t, a few steps at a time.
 
     Both are kept without the Σ⁻¹ before them, which `estimate` puts there.
 
@@ -128,48 +128,48 @@ class Account:
     policy : GaussianPolicy
     """
 
-    score: Array  # Σ_{s≤t} (u_s − K x_s) x_s', [..., m, n, N]
+    score: Array  # Σ_{s≤t} (u_s − K x_s) x_s', [..., b, m, n, N]
     terms: Array  # Σ_{s≤t} credit_s times the score at s, [..., m, n, N]
 
     def __init__(self, data: Trajectories, policy: GaussianPolicy) -> None:
         self._policy, (*batch, N, _) = policy, data.cost.shape
         leads = policy.K.shape[:-2], policy.cov.shape[:-2], tuple(batch)
         shape = (*np.broadcast_shapes(*leads), *policy.K.shape[-2:], N)
-        self.score, self.terms = np.zeros(shape), np.zeros(shape)
-        self._change = np.empty(shape)
+        self.score, self.terms = np.zeros((1, 1, 1, 1)), np.zeros(shape)
 
-    def add(self, step: Payment) -> None:
-        """Go on from S_{t−1} to S_t.
+    def add(self, steps: Payments) -> None:
+        """Go on to S_t of the next steps.
 
         Parameters
         ----------
-        step : Payment
+        steps : Payments
         """
-        rows = step.error[..., :, None, :], step.x[..., None, :, :]
-        self.score += np.multiply(*rows, out=self._change)
+        before = self.score[..., -1, :, :, :]
+        outer = steps.error[..., :, None, :] * steps.x[..., None, :, :]
+        self.score = add_up(outer, before, core=3)
 
     def pay(self, credit: Array) -> None:
-        """Add credit S_t to the sum.
+        """Add credit_t S_t of the present steps to the sum.
 
         Parameters
         ----------
-        credit : array, shape [..., N]
+        credit : array, shape [..., b, N]
         """
-        credit = credit[..., None, None, :]
-        self.terms += np.multiply(credit, self.score, out=self._change)
+        self.terms += np.einsum("...ti,...tmni->...mni", credit, self.score)
 
     def mean(self, credit: Array) -> Array:
-        """The mean of credit S_t over trajectories.
+        """The mean of credit_t S_t over trajectories.
 
         Parameters
         ----------
-        credit : array, shape [..., N]
+        credit : array, shape [..., b, N]
 
         Returns
         -------
-        array, shape [..., m, n, 1]
+        array, shape [..., b, m, n]
         """
-        return self.score @ credit[..., None, :, None] / credit.shape[-1]
+        found = self.score @ credit[..., None, :, None] / credit.shape[-1]
+        return found[..., 0]
 
     def estimate(self, log_w: Array, shift: Array | float = 0.0) -> GradientEstimate:
         """The mean of the sums; its error is that of sums − shift.

@@ -91,12 +91,13 @@ def trajectory_is(
     """
     policy = GaussianPolicy(lqr.gain(K), cov)
     account, returns = Account(data, policy), data.cost @ discounts(lqr, data)
-    for step in walk(lqr, data, policy):
-        account.add(step)
-    w = np.exp(step.log_w)
+    for steps in walk(lqr, data, policy):
+        account.add(steps)
+    w, credit = np.exp(steps.log_w[..., -1, :]), np.zeros(steps.log_w.shape)
     mean_return = weighted_mean(returns, w) if baseline else 0.0
-    account.pay(w * (returns - mean_return))
-    return account.estimate(step.log_w)
+    credit[..., -1, :] = w * (returns - mean_return)
+    account.pay(credit)
+    return account.estimate(steps.log_w[..., -1, :])
 
 
 @overflow_is_data
@@ -156,13 +157,13 @@ def per_decision_is(
         return mean_estimate(step_terms(part, policy.K, policy.cov, credit), log_w)
     policy = GaussianPolicy(lqr.gain(K), cov)
     account = Account(data, policy)
-    for step in walk(lqr, data, policy):
-        account.add(step)
-        credit = np.exp(step.log_w)
-        baseline = weighted_mean(step.cost, credit) if time_baseline else 0.0
-        credit *= step.cost - baseline if time_baseline else step.cost
+    for steps in walk(lqr, data, policy):
+        account.add(steps)
+        credit = np.exp(steps.log_w)
+        baseline = weighted_mean(steps.cost, credit) if time_baseline else 0.0
+        credit *= steps.cost - baseline if time_baseline else steps.cost
         account.pay(credit)
-    return account.estimate(step.log_w)
+    return account.estimate(steps.log_w[..., -1, :])
 
 
 @overflow_is_data
@@ -212,17 +213,17 @@ def self_normalised_is(
     policy = GaussianPolicy(lqr.gain(K), cov)
     account = Account(data, policy)
     shift = np.zeros(account.terms.shape)
-    for step in walk(lqr, data, policy, mixture=mixture):
-        account.add(step)
-        w = normalised(step.log_w)
-        baseline = weighted_mean(step.cost, w) if time_baseline else 0.0
-        credit = w * (step.cost - baseline)
+    for steps in walk(lqr, data, policy, mixture=mixture):
+        account.add(steps)
+        w = normalised(steps.log_w)
+        baseline = weighted_mean(steps.cost, w) if time_baseline else 0.0
+        credit = w * (steps.cost - baseline)
         account.pay(credit)
         # How a trajectory moves the mean weight, and with it all other terms.
-        shift += account.mean(credit) * w[..., None, None, :]
+        shift += np.einsum("...tmn,...ti->...mni", account.mean(credit), w)
         if time_baseline:
-            shift += account.mean(w) * credit[..., None, None, :]
-    return account.estimate(step.log_w, shift)
+            shift += np.einsum("...tmn,...ti->...mni", account.mean(w), credit)
+    return account.estimate(steps.log_w[..., -1, :], shift)
 
 
 @overflow_is_data
@@ -265,10 +266,10 @@ def mixture_is(
     """
     policy = GaussianPolicy(lqr.gain(K), cov)
     account = Account(data, policy)
-    for step in walk(lqr, data, policy, mixture=True):
-        account.add(step)
-        account.pay(np.exp(step.log_w) * step.cost)
-    return account.estimate(step.log_w)
+    for steps in walk(lqr, data, policy, mixture=True):
+        account.add(steps)
+        account.pay(np.exp(steps.log_w) * steps.cost)
+    return account.estimate(steps.log_w[..., -1, :])
 
 
 @overflow_is_data
@@ -310,10 +311,10 @@ def clipped_is(
         raise _validate.error("limit", "a number above 0", largest)
     policy = GaussianPolicy(lqr.gain(K), cov)
     account = Account(data, policy)
-    for step in walk(lqr, data, policy):
-        account.add(step)
-        account.pay(np.minimum(np.exp(step.log_w), largest) * step.cost)
-    return account.estimate(np.minimum(step.log_w, np.log(largest)))
+    for steps in walk(lqr, data, policy):
+        account.add(steps)
+        account.pay(np.minimum(np.exp(steps.log_w), largest) * steps.cost)
+    return account.estimate(np.minimum(steps.log_w[..., -1, :], np.log(largest)))
 
 
 @overflow_is_data
@@ -363,14 +364,16 @@ def estimated_cost(
 def _estimated(
     lqr: LQR, data: Trajectories, policy: GaussianPolicy, weighting: str
 ) -> Array:
-    steps = walk(lqr, data, policy)
+    parts = walk(lqr, data, policy)
     if weighting == "trajectory":
-        *_, last = steps
-        return (np.exp(last.log_w) * (data.cost @ discounts(lqr, data))).mean(axis=-1)
+        *_, last = parts
+        w, returns = np.exp(last.log_w[..., -1, :]), data.cost @ discounts(lqr, data)
+        return (w * returns).mean(axis=-1)
     if weighting == "per-decision":
-        means = [(np.exp(step.log_w) * step.cost).mean(axis=-1) for step in steps]
+        means = [(np.exp(p.log_w) * p.cost).mean(axis=-1).sum(axis=-1) for p in parts]
     else:
         means = [
-            weighted_mean(step.cost, relative(step.log_w))[..., 0] for step in steps
+            weighted_mean(part.cost, relative(part.log_w)).sum(axis=(-2, -1))
+            for part in parts
         ]
     return np.sum(means, axis=0)

@@ -6,6 +6,7 @@ are kept as logarithms, since products of many ratios leave the floats.
 """
 
 import functools
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -37,23 +38,27 @@ __all__ = [
     "tail_index",
 ]
 
-# Policies times trajectories in one computation of a mixture: a megabyte.
-_BLOCK = 100_000
+# Policies times trajectories in one computation of a mixture: a megabyte. Weights in
+# one of the others: what stays in cache, and is more work than the call of it.
+_BLOCK, _AT_ONCE = 100_000, 8000
 _overflow_is_data = np.errstate(over="ignore", invalid="ignore")
 
 
-class Step(NamedTuple):
-    """One step of all trajectories, as it counts for a policy N(Kx, Σ).
+class Steps(NamedTuple):
+    """A few steps of all trajectories, as they count for a policy N(Kx, Σ).
 
     Parameters
     ----------
-    x : array, shape [..., n, N]
-    error : array, shape [..., m, N]
+    at : slice
+        Which steps, b of them.
+    x : array, shape [..., b, n, N]
+    error : array, shape [..., b, m, N]
         u − K x.
-    log_w : array, shape [..., N]
-        Logarithm of the weight of all steps up to this one.
+    log_w : array, shape [..., b, N]
+        Logarithm of the weight of all steps up to each of them.
     """
 
+    at: slice
     x: Array
     error: Array
     log_w: Array
@@ -95,7 +100,7 @@ def log_weights(
     ch. 9. It costs one pass over the data for each policy that differs from the others.
     """
     steps = weighed(trajectories, policy, mixture=mixture)
-    return np.stack([step.log_w for step in steps], axis=-2).mT
+    return np.concatenate([each.log_w for each in steps], axis=-2).mT
 
 
 @_overflow_is_data
@@ -119,8 +124,8 @@ def log_ratios(trajectories: Trajectories, policy: GaussianPolicy) -> Array:
     ValueError
         If either policy has no density: then the ratio does not exist.
     """
-    rows = [row for _, _, row in _steps(trajectories, policy)]
-    return np.stack(rows, axis=-2).mT
+    rows = [each.log_w for each in _steps(trajectories, policy)]
+    return np.concatenate(rows, axis=-2).mT
 
 
 def effective_sample_size(log_w: ArrayLike) -> Array:
@@ -153,11 +158,11 @@ def effective_sample_size(log_w: ArrayLike) -> Array:
 
 def weighed(
     trajectories: Trajectories, policy: GaussianPolicy, *, mixture: bool = False
-) -> Iterator[Step]:
-    """The steps one after the other, each with its weights: `log_weights`, by rows.
+) -> Iterator[Steps]:
+    """A few steps after the other, each with its weights: `log_weights`, in parts.
 
-    A step of all trajectories stays in the cache, where whole data do not. Overflow is
-    not silenced here: a generator cannot.
+    So many that they stay in the cache, where whole data do not. Overflow is not
+    silenced here: a generator cannot.
 
     Parameters
     ----------
@@ -168,7 +173,7 @@ def weighed(
 
     Yields
     ------
-    Step
+    Steps
 
     Raises
     ------
@@ -177,14 +182,36 @@ def weighed(
     """
     steps = _steps(trajectories, policy)
     log_mixture = _log_mixture(trajectories) if mixture else None
-    total: Array | float = 0.0
-    for t, (x, error, log_ratio) in enumerate(steps):
-        log_ratio += total  # nobody else holds it
-        log_w = total = log_ratio
+    before: Array | float = 0.0
+    for each in steps:
+        log_w = add_up(each.log_w, before)
+        before = log_w[..., -1, :]
         if log_mixture is not None:
-            log_w = log_w - log_mixture[..., t, :]
+            log_w = log_w - log_mixture[..., each.at, :]
             log_w[np.isnan(log_w)] = -np.inf  # a diverged trajectory: all disown it
-        yield Step(x, error, log_w)
+        yield each._replace(log_w=log_w)
+
+
+def add_up(steps: Array, before: Array | float = 0.0, core: int = 1) -> Array:
+    """Σ_{s≤t} over the steps, in place: cumsum walks memory the slow way.
+
+    Parameters
+    ----------
+    steps : array, shape [..., T, (core axes)]
+    before : array, shape [..., (core axes)], or float
+        What the sum starts from.
+    core : int
+        Axes after that of the steps.
+
+    Returns
+    -------
+    array, of the shape of steps
+    """
+    rows = np.moveaxis(steps, -core - 1, 0)
+    rows[0] += before
+    for t in range(1, len(rows)):
+        rows[t] += rows[t - 1]
+    return steps
 
 
 def residual(K: Array, x: Array, u: Array) -> Array:
@@ -214,10 +241,7 @@ def running_sum(steps: Array) -> Array:
     -------
     array, shape [..., T, N]
     """
-    total = steps.copy()
-    for t in range(1, steps.shape[-2]):
-        total[..., t, :] += total[..., t - 1, :]
-    return total
+    return add_up(steps.copy())
 
 
 def log_density(K: Array, cov: Array, x: Array, u: Array) -> Array:
@@ -242,10 +266,8 @@ def log_density(K: Array, cov: Array, x: Array, u: Array) -> Array:
     return -0.5 * (np.einsum("...tmi,...tmi->...ti", whitened, e) + log_det)
 
 
-def _steps(
-    trajectories: Trajectories, policy: GaussianPolicy
-) -> Iterator[tuple[Array, Array, Array]]:
-    """x_t, u_t − K x_t, and the log ratio of step t, one t after the other.
+def _steps(trajectories: Trajectories, policy: GaussianPolicy) -> Iterator[Steps]:
+    """A few steps after the other, with the log ratio of each for log_w.
 
     With h = ½(K − K_b)x and e = u − Kx the ratio of densities with one Σ has the
     logarithm 2h'Σ⁻¹(e + h), where nothing large cancels. With another Σ_b the term
@@ -261,17 +283,54 @@ def _steps(
     other = _trajectories_last(own) - precision[..., None]
     shift = 0.5 * (_log_det(made_by.cov) - _log_det(policy.cov)[..., None])
     alike = not (other.any() or shift.any())
-    for t in range(trajectories.u.shape[-2]):
-        x, u = trajectories.x[..., t, :].mT, trajectories.u[..., t, :].mT
-        error = u - policy.K @ x
+    for at in few_steps(trajectories, policy):
+        x, u = of_steps(trajectories, at)
+        error = u - policy.K[..., None, :, :] @ x
         h = _each(half, x)
         log_ratio = _dot(_each(weighed_half, x), error + h)
         if not alike:
             before = error + 2.0 * h
-            log_ratio = log_ratio + 0.5 * _dot(_each(other, before), before) + shift
+            log_ratio += 0.5 * _dot(_each(other, before), before)
+            log_ratio += shift[..., None, :]
         if not np.isfinite(log_ratio.sum()):
             log_ratio[~(log_ratio < np.inf)] = -np.inf
-        yield x, error, log_ratio
+        yield Steps(at, x, error, log_ratio)
+
+
+def few_steps(trajectories: Trajectories, policy: GaussianPolicy) -> Iterator[slice]:
+    """Parts of the steps, as long as is good for the cache.
+
+    Parameters
+    ----------
+    trajectories : Trajectories
+    policy : GaussianPolicy
+
+    Yields
+    ------
+    slice
+    """
+    *batch, N, T = trajectories.cost.shape
+    leads = tuple(batch), policy.K.shape[:-2], policy.cov.shape[:-2]
+    count = max(1, _AT_ONCE // (N * math.prod(np.broadcast_shapes(*leads))))
+    return (slice(t, min(t + count, T)) for t in range(0, T, count))
+
+
+def of_steps(trajectories: Trajectories, at: slice) -> tuple[Array, Array]:
+    """States and actions of some steps, with trajectories last.
+
+    Parameters
+    ----------
+    trajectories : Trajectories
+    at : slice
+        b steps.
+
+    Returns
+    -------
+    x : array, shape [..., b, n, N]
+    u : array, shape [..., b, m, N]
+    """
+    x, u = trajectories.x[..., at, :], trajectories.u[..., at, :]
+    return np.moveaxis(x, -3, -1), np.moveaxis(u, -3, -1)
 
 
 def _trajectories_last(matrices: Array) -> Array:
@@ -286,8 +345,8 @@ def _log_det(Sigma: Array) -> Array:
 def _each(matrices: Array, x: Array) -> Array:
     """Products with one matrix for all trajectories, or one for each of them."""
     if matrices.shape[-1] == 1:
-        return matrices[..., 0] @ x
-    return np.einsum("...mni,...ni->...mi", matrices, x)
+        return matrices[..., None, :, :, 0] @ x
+    return np.einsum("...mni,...tni->...tmi", matrices, x)
 
 
 def _dot(a: Array, b: Array) -> Array:
@@ -310,10 +369,10 @@ def _log_mixture(trajectories: Trajectories) -> Array:
     for i in range(0, len(shares), count):
         some = slice(i, i + count)
         policy, share = GaussianPolicy(K[some], cov[some]), shares[some]
-        lead = (-1, *(1 for _ in trajectories.cost.shape[:-1]))
+        log_share = np.log(share).reshape(-1, *(1 for _ in trajectories.cost.shape))
         steps = weighed(trajectories, policy)
-        rows = [_log_sum(np.log(share).reshape(lead) + step.log_w) for step in steps]
-        total = np.logaddexp(total, np.stack(rows, axis=-2))
+        rows = [_log_sum(log_share + each.log_w) for each in steps]
+        total = np.logaddexp(total, np.concatenate(rows, axis=-2))
     return total
 
 

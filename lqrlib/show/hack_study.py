@@ -14,7 +14,7 @@ from lqrlib import _validate, exact, importance
 from lqrlib._validate import Array
 from lqrlib._weighted import (
     Account,
-    Payment,
+    Payments,
     discounts,
     normalised,
     overflow_is_data,
@@ -25,7 +25,13 @@ from lqrlib.estimate import GradientEstimate
 from lqrlib.policy import GaussianPolicy, LinearPolicy
 from lqrlib.problem import LQR
 from lqrlib.rollout import Trajectories, rollout
-from lqrlib.weights import effective_sample_size, log_weights
+from lqrlib.weights import (
+    add_up,
+    effective_sample_size,
+    few_steps,
+    log_weights,
+    of_steps,
+)
 
 DATA = {
     "Gaussian": "Gaussian, one policy",
@@ -360,14 +366,18 @@ def _self_normalised(
     The density that is lent to u = K_i x is the same at every step: as a ratio it
     would cost as much as it changes, a constant.
     """
-    account, discount = Account(data, policy), discounts(lqr, data)
-    minus, log_w = -0.5 * np.linalg.inv(policy.cov), np.zeros(())
-    for t, gamma in enumerate(discount):
-        x, u = data.x[..., t, :].mT, data.u[..., t, :].mT
-        error, cost = u - policy.K @ x, gamma * data.cost[..., t]
-        whitened = np.einsum("...lm,...mi->...li", minus, error)
-        log_w = log_w + np.einsum("...li,...li->...i", whitened, error)
-        account.add(Payment(cost, log_w, x, error))
+    account, cost = Account(data, policy), data.cost.mT
+    discount: Array = discounts(lqr, data)[:, None]
+    before: Array = np.zeros(1)
+    minus = -0.5 * np.linalg.inv(policy.cov)
+    for at in few_steps(data, policy):
+        x, u = of_steps(data, at)
+        error = u - policy.K[..., None, :, :] @ x
+        whitened = np.einsum("...lm,...tmi->...tli", minus, error)
+        log_w = add_up(np.einsum("...tli,...tli->...ti", whitened, error), before)
+        before = log_w[..., -1, :]
+        paid = Payments(discount[at] * cost[..., at, :], log_w, x, error)
+        account.add(paid)
         w = normalised(log_w)
-        account.pay(w * (cost - weighted_mean(cost, w)))
-    return account.estimate(log_w)
+        account.pay(w * (paid.cost - weighted_mean(paid.cost, w)))
+    return account.estimate(before)
