@@ -241,8 +241,10 @@ def test_every_study_is_recorded_over_its_whole_grid(name):
     assert record.axes == studies.STUDIES[name].axes
     lengths = tuple(len(values) for values in record.axes.values())
     assert record.results.shape[: len(lengths)] == lengths
-    best = studies.settings()[studies.STUDIES[name].world].optimum
-    assert record.results.min() >= best
+    least = studies.settings()[studies.STUDIES[name].world].optimum
+    if name == "queries":  # errors, and what costs are in excess of their optimum
+        least = 0.0
+    assert record.results.min() >= least
 
 
 @pytest.mark.parametrize("name", ["sanity", "sanity-rooms", "law", "law-rooms"])

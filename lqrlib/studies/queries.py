@@ -114,6 +114,11 @@ def queries(
     -------
     array, shape [1 + 31, 20]
         The errors, and J − J* after 0, 1, … updates.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape, type or entry, or there is no such choice.
     """
     error, excess = asked(
         setting.lqr, setting.K0, points, gains, radius, size, seed=seed, **_RECORDED
@@ -156,6 +161,11 @@ def asked(
         ‖ĝ − g‖/‖g‖; inf where a trajectory left the floats.
     excess : array, shape [updates + 1, runs]
         J − J*.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape, type or entry, or there is no such choice.
     """
     # Not by the radius: what does not depend on it then does not move with it.
     rng, kind = np.random.default_rng([seed, m]), kind_of(lqr, first, gains)
@@ -196,6 +206,11 @@ def kind_of(lqr: LQR, first: Array, gains: str) -> Kind:
     Returns
     -------
     Kind
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape, type or entry.
     """
     if gains == "constant":
         staged = finite_horizon.constant(lqr, first, _HORIZON)
@@ -235,5 +250,10 @@ def excess_along(
     Returns
     -------
     array, shape [updates + 1, ...]
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape, type or entry.
     """
     return kind.descend(lqr, K, gradient, kind.step, updates=updates).cost - kind.best
