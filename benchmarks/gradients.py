@@ -30,7 +30,7 @@ def weighted(n: int, m: int) -> Comparison:
         close(here.gradient, book[0], rtol=1e-7)
         close(here.standard_error, book[1], rtol=1e-7)
         close(here.effective_sample_size, book[2], rtol=1e-7)
-        for name in ("JAX, jit and grad", "PyTorch, autograd"):
+        for name in list(runs)[2:]:
             close(here.gradient, runs[name](), rtol=1e-7)
 
     return Comparison(
@@ -43,6 +43,9 @@ def weighted(n: int, m: int) -> Comparison:
             "JAX, jit and grad": Contender(
                 lambda: weight_peers.differentiated_by_jax(plain)
             ),
+            "JAX, jit, grad and scan": Contender(
+                lambda: weight_peers.differentiated_scan_by_jax(plain)
+            ),
             "PyTorch, autograd": Contender(
                 lambda: weight_peers.differentiated_by_torch(plain)
             ),
@@ -50,6 +53,7 @@ def weighted(n: int, m: int) -> Comparison:
         reach={
             "SciPy, by the book": 5.0,
             "JAX, jit and grad": 1.5,
+            "JAX, jit, grad and scan": 1.5,
             "PyTorch, autograd": 1.5,
         },
         agree=agree,
