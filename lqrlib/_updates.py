@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from lqrlib import _steps, _validate, critic, ensemble
 from lqrlib._pool import Batch, Cells, Fresh, Pool, draw
 from lqrlib._validate import Array
+from lqrlib._weighted import Weighted, mean_cost, to_go
 from lqrlib.critic import Critic, Moments
 from lqrlib.descent import of_length
-from lqrlib.importance import Weighted, mean_cost, score_terms
 from lqrlib.model import LinearModel
 from lqrlib.weights import log_density, running_sum
 
@@ -125,12 +125,12 @@ def hack(cells: Cells, pool: Pool, models: LinearModel, length: float) -> Step:
         return part_of(fresh.z[:, r, ..., :count], cost, np.ones_like(cost))
 
     def gradient(parts: Sequence[Weighted], K: Array, Sigma: Array) -> Array:
-        baseline = mean_cost(parts)
-        terms = (
-            score_terms(part, K, Sigma, part.w * (part.cost - baseline))
-            for part in parts
-        )
-        return np.sum([term.sum(axis=-1) for term in terms], axis=0)
+        baseline, total = mean_cost(parts), np.zeros_like(K)
+        for part in parts:  # each score is paid for by every credit from its step on
+            credit = to_go(part.w * (part.cost - baseline))[..., None, :]
+            error = part.u - K[:, None] @ part.x
+            total += ((credit * error) @ part.x.mT).sum(axis=-3)
+        return np.linalg.inv(Sigma) @ total
 
     def step(K: Array, cov: Array, rng: np.random.Generator) -> Move:
         batch = draw(cells, pool, models, K, rng)
