@@ -155,7 +155,9 @@ class Account:
         ----------
         credit : array, shape [..., b, N]
         """
-        self.terms += np.einsum("...ti,...tmni->...mni", credit, self.score)
+        # Step by step: the sum is the same whatever number of steps comes at a time.
+        for t in range(credit.shape[-2]):
+            self.terms += credit[..., t, None, None, :] * self.score[..., t, :, :, :]
 
     def mean(self, credit: Array) -> Array:
         """The mean of credit_t S_t over trajectories.

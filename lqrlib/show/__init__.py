@@ -8,7 +8,13 @@ from lqrlib.show.diagnose import Diagnoses, diagnosis_explorer
 from lqrlib.show.exact_gradient import method_explorer
 from lqrlib.show.explorer import Explorer
 from lqrlib.show.hack import hack_explorer
-from lqrlib.show.hack_study import HackSettings, HackStudy, hack_path, hack_study
+from lqrlib.show.hack_study import (
+    HackSettings,
+    HackStudy,
+    hack_path,
+    hack_study,
+    recorded_hack,
+)
 from lqrlib.show.known_world import forecast, gain_explorer
 from lqrlib.show.ladder import ladder_explorer
 from lqrlib.show.ladder_study import LadderStudy, ladder_study
@@ -90,6 +96,7 @@ __all__ = [
     "query_explorer",
     "query_gradient",
     "query_study",
+    "recorded_hack",
     "recorded_queries",
     "region",
     "set_band",

@@ -22,6 +22,7 @@ from lqrlib.mbpo import EXPRESSIONS
 from lqrlib.studies import (
     arrivals,
     hack,
+    hack_paths,
     phases,
     puzzle,
     queries,
@@ -83,6 +84,12 @@ LENGTHS |= {"branch_length": (1, 2, 5, 10, 20, 60), "members": (1,), "seed": SEE
 MEMBERS = LENGTHS | {"branch_length": (5,), "members": (1, 2, 3, 7, 15)}
 
 FIRST = {"name": puzzle.CHECKED, "cov": (0.1, 1.0, 4.0), "seed": tuple(range(30))}
+PATHS: dict[str, tuple[Any, ...]] = {
+    "data": tuple(hack_paths.DATA),
+    "cov": hack_paths.COVS,
+    "size": hack_paths.COUNTS,
+    "seed": tuple(range(10)),
+}
 QUERIES: dict[str, tuple[Any, ...]] = {
     "points": tuple(queries.POINTS),
     "gains": tuple(queries.GAINS),
@@ -117,6 +124,7 @@ STUDIES = {
     "lengths": Study(phases.variant, "double integrator", LENGTHS),
     "members": Study(phases.variant, "double integrator", MEMBERS),
     "queries": Study(queries.queries, "double integrator", QUERIES),
+    "hack-paths": Study(hack_paths.hack_paths, "double integrator", PATHS),
     "verdict": Study(verdict.ending, "double integrator", VERDICT),
     "verdict-rooms": Study(verdict.ending, "three rooms", VERDICT),
     "verdict-laplacian": Study(verdict.ending, "Laplacian", VERDICT),
