@@ -74,7 +74,7 @@ def hack_study(
     settings: HackSettings = SETTINGS,
     executor: Executor | None = None,
 ) -> HackStudy:
-    """`hack_path` for both kinds of data, each point of a grid, and several seeds.
+    """Descents with the hack for both kinds of data, each point of a grid, and several seeds.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def hack_study(
 
 
 def recorded_hack(setting: Setting, record: Record) -> HackStudy:
-    """The study that ``lqrlib.studies.hack_paths`` was recorded for.
+    """The study of the hack on fixed data, as it was recorded.
 
     Parameters
     ----------

@@ -120,7 +120,7 @@ def query_study(
 
 
 def recorded_queries(setting: Setting, record: Record) -> QueryStudy:
-    """The study that ``lqrlib.studies.queries`` was recorded for.
+    """The study of queries, as it was recorded.
 
     Parameters
     ----------
