@@ -74,7 +74,7 @@ def hack_study(
     settings: HackSettings = SETTINGS,
     executor: Executor | None = None,
 ) -> HackStudy:
-    """Descents with the hack for both kinds of data, each point of a grid, and several seeds.
+    """Descents for both kinds of data, each point of a grid, and several seeds.
 
     Parameters
     ----------
