@@ -5,11 +5,13 @@ BIN := $(VENV)/bin
 BUILD := $(BIN)/jupyter-book build . -W -n --keep-going
 # Where JupyterLab, its kernels and Matplotlib keep their files, instead of the home folder.
 LAB := $(CURDIR)/_build/lab
+SERVE = exec env -u LQRLIB_STATIC JUPYTER_CONFIG_DIR=$(LAB) JUPYTER_DATA_DIR=$(LAB)/data \
+	IPYTHONDIR=$(LAB)/ipython MPLCONFIGDIR=$(LAB)/matplotlib
 # One BLAS thread: on matrices this small more threads only get in each other's way.
 export OPENBLAS_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book chapter lab record test bench check browser clean
+.PHONY: help book chapter live lab record test bench check browser clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -23,10 +25,12 @@ chapter: $(VENV)/book.stamp ## run the cells of one chapter only: make chapter F
 	@LQRBOOK_CHAPTER="$(F)" $(BIN)/jupyter-book build . --keep-going --path-output _build/chapter && \
 	echo "Open file://$(CURDIR)/_build/chapter/_build/html/$(basename $(F)).html"
 
+live: $(VENV)/live.stamp ## open the built book with a server that runs its cells: make live ARGS=--no-browser
+	@test -f _build/html/book/index.html || $(MAKE) book
+	@$(SERVE) $(BIN)/jupyter-server --config=book/_live/jupyter_live_config.py $(ARGS)
+
 lab: $(VENV)/live.stamp ## open the chapters in JupyterLab: make lab ARGS="--no-browser --port=9999"
-	@exec env -u LQRLIB_STATIC JUPYTER_CONFIG_DIR=$(LAB) JUPYTER_DATA_DIR=$(LAB)/data \
-	IPYTHONDIR=$(LAB)/ipython MPLCONFIGDIR=$(LAB)/matplotlib \
-	$(BIN)/jupyter-lab --config=book/_lab/jupyter_lab_config.py $(ARGS)
+	@$(SERVE) $(BIN)/jupyter-lab --config=book/_lab/jupyter_lab_config.py $(ARGS)
 
 record: $(VENV)/book.stamp ## run the long studies again: make record, or make record S=law
 	$(BIN)/python -m lqrlib.studies book/records $(S)

@@ -1,11 +1,11 @@
 """The live face of an explorer: ipywidgets that call Python for every move."""
 
-import io
 from html import escape
 from math import log10
 from typing import Any
 
 from lqrlib.show.controls import Choice, Slider
+from lqrlib.show.paint import Painter
 from lqrlib.show.scene import Scene
 
 # Steps of a live slider between two values of the built page, which it reaches, too.
@@ -39,15 +39,17 @@ def widget(scene: Scene) -> Any:
         for panel in scene.panels
     ]
 
+    painters = [
+        Painter(panel.figure, scene.moving, _SHARPNESS) for panel in scene.panels
+    ]
+
     def redraw(_: object = None) -> None:
         state = {name: box.value for name, box in inputs.items()}
         words.value = escape(scene.show(**state))
         shown = {name: _code(value) for name, value in state.items()}
         call.value = f"<code>{escape(scene.call.format(**shown))}</code>"
-        for image, panel in zip(images, scene.panels, strict=True):
-            buffer = io.BytesIO()
-            panel.figure.savefig(buffer, format="png", dpi=_SHARPNESS)
-            image.value = buffer.getvalue()
+        for image, painter in zip(images, painters, strict=True):
+            image.value = painter.png()
 
     def to_default(_: object) -> None:
         for name, value in scene.default.items():

@@ -1,0 +1,201 @@
+// Makes a page live: its cells can be edited, and run by the server of `make live`.
+//
+// That server hands out the page and Thebe, which brings editors, kernels and widgets.
+// Here is what lies between Thebe and this book: which element is a cell, that a cell
+// runs after those above it, and what to say when something is not as it should be.
+(() => {
+  const pages = new URL(document.documentElement.dataset.content_root, location.href);
+  const server = new URL("..", pages);
+  const MESSAGES = {
+    snapshot: "Nothing here can run code: this page is a snapshot. Type “make live” in the book's repository. It opens this book with a server that runs its cells.",
+    token: "The server does not know this browser. Open the address that “make live” has printed, with its token.",
+    silent: "The server does not answer. Is “make live” still running?",
+    starting: "Starting Python …",
+    ready: "Live. Run a cell, and those above it run first. Shift and Enter do the same.",
+    died: "Python died and was started again: what the cells had computed is gone. Run them again.",
+    gone: "Python was stopped, here or by the server. Load this page again to start anew.",
+    lost: "The connection to Python is lost. Trying again …",
+    restarted: "Python was started again. No cell has run.",
+  };
+  // Thebe asks a remote address for a loader of widgets by other authors. It has those
+  // of ipywidgets itself, which are all that the book uses.
+  const LOADER = `
+    window.define = () => {};
+    window.require = (names, found, missing) =>
+      missing(new Error("a live page has the widgets of ipywidgets only, not " + names));
+    window.require.config = () => {};
+    window.require.defined = () => false;`;
+
+  // The bar at the foot of the page: words, and buttons while a kernel is there.
+  const bar = document.createElement("div");
+  bar.className = "lqr-bar";
+  const words = bar.appendChild(document.createElement("p"));
+  words.setAttribute("role", "status");
+  const say = (...parts) => {
+    if (!bar.isConnected) document.body.append(bar);
+    words.replaceChildren(...parts);
+  };
+  const button = (name, act) => {
+    const made = bar.appendChild(document.createElement("button"));
+    made.textContent = name;
+    made.onclick = act;
+  };
+
+  // Why this page cannot be made live; nothing if it can.
+  const obstacle = async () => {
+    if (location.protocol === "file:") return MESSAGES.snapshot;
+    try {
+      const { status } = await fetch(new URL("api/kernels", server));
+      return status === 403 ? MESSAGES.token : status === 200 ? "" : MESSAGES.snapshot;
+    } catch {
+      return MESSAGES.silent;
+    }
+  };
+
+  const fetchThebe = async () => {
+    const { fetch } = window;
+    window.fetch = (what, ...rest) =>
+      String(what).endsWith("/require.min.js")
+        ? Promise.resolve(new Response(LOADER))
+        : fetch(what, ...rest);
+    const style = document.createElement("link");
+    style.rel = "stylesheet";
+    style.href = new URL("thebe/thebe.css", server);
+    document.head.prepend(style); // before the book's own style, which has the last word
+    const script = document.createElement("script");
+    script.src = new URL("thebe/index.js", server);
+    const arrived = new Promise((ok, missing) => {
+      script.onload = ok;
+      script.onerror = missing;
+    });
+    document.head.append(script);
+    await arrived;
+  };
+
+  // The cells of the page. Each keeps what the build has computed until it first runs.
+  const cells = [...document.querySelectorAll(".cell")]
+    .filter((cell) => cell.querySelector(".cell_input pre"))
+    .map((cell) => ({ element: cell, ran: false }));
+
+  const prepare = ({ element }) => {
+    const source = element.querySelector(".cell_input pre");
+    source.closest(".highlight").replaceWith(source);
+    source.dataset.executable = "";
+    const output = document.createElement("div");
+    output.className = "lqr-output output_area"; // where MathJax looks for formulas
+    output.dataset.output = "";
+    const snapshot = element.querySelector(".cell_output");
+    const caption = snapshot?.querySelector("figcaption");
+    if (caption) caption.before(output);
+    else element.append(output);
+  };
+
+  const clearSnapshot = ({ element }) => {
+    const output = element.querySelector(".lqr-output");
+    const figure = output.closest("figure");
+    const snapshot = element.querySelector(".cell_output");
+    const explorer = snapshot?.querySelector(".lqr-explorer");
+    if (explorer) output.id = explorer.id; // links to it still find it
+    if (!figure) return snapshot?.remove();
+    for (const part of [...figure.children])
+      if (part !== output && part.tagName !== "FIGCAPTION") part.remove();
+    let kept = figure;
+    while (kept.parentElement !== snapshot) kept = kept.parentElement;
+    snapshot.replaceChildren(kept);
+  };
+
+  const theme = () => (document.documentElement.dataset.theme === "dark" ? "darcula" : "default");
+
+  const goLive = async () => {
+    const reason = await obstacle();
+    if (reason) return say(reason);
+    window.lqrLive = () => bar.scrollIntoView();
+    say(MESSAGES.starting);
+    try {
+      await fetchThebe();
+    } catch {
+      return say(MESSAGES.snapshot);
+    }
+    cells.forEach(prepare);
+    const { session, notebook } = await thebe.bootstrap({
+      useBinder: false,
+      requestKernel: true,
+      mountRunAllButton: false,
+      mountRestartButton: false,
+      mountRestartAllButton: false,
+      mathjaxUrl: "",
+      codeMirrorConfig: { theme: theme(), lineNumbers: false },
+      kernelOptions: { kernelName: "python3" },
+      serverSettings: { baseUrl: server.href, token: "", appendToken: false },
+    });
+    attend(session, notebook);
+    say(MESSAGES.ready);
+  };
+
+  const attend = (session, notebook) => {
+    const forget = () => cells.forEach((cell) => { cell.ran = false; });
+    let edited = false, queue = Promise.resolve();
+    notebook.rendermime.latexTypesetter = {
+      typeset: (node) => window.MathJax?.typesetPromise?.([node]),
+    };
+
+    const run = async (i, source) => {
+      const { execute, element } = cells[i];
+      say(`Running cell ${i + 1} of ${cells.length} …`);
+      clearSnapshot(cells[i]);
+      element.setAttribute("aria-busy", "true");
+      const result = await execute(source);
+      element.removeAttribute("aria-busy");
+      cells[i].ran = Boolean(result && !result.error);
+      if (result?.error) {
+        const link = document.createElement("a");
+        link.href = `#${element.id}`;
+        link.textContent = `Cell ${i + 1}`;
+        const { ename, evalue } = result.error[0];
+        say(link, ` stopped with ${ename}: ${evalue}. No cell after it was run.`);
+      }
+      return result;
+    };
+    const runUpTo = async (last, source) => {
+      for (let i = 0; i < last; i++)
+        if (!cells[i].ran) {
+          const result = await run(i);
+          if (!cells[i].ran) return result;
+        }
+      const result = await run(last, source);
+      if (cells[last].ran) say(MESSAGES.ready);
+      return result;
+    };
+    notebook.cells.forEach((cell, i) => {
+      cells[i].execute = cell.execute.bind(cell);
+      cell.execute = (source) => (queue = queue.then(() => runUpTo(i, source)));
+    });
+
+    for (const { CodeMirror: editor } of document.querySelectorAll(".CodeMirror")) {
+      editor.on("change", () => { edited = true; });
+      editor.getInputField().setAttribute("aria-label", "Code of this cell");
+      new MutationObserver(() => editor.setOption("theme", theme()))
+        .observe(document.documentElement, { attributeFilter: ["data-theme"] });
+    }
+    addEventListener("beforeunload", (event) => edited && event.preventDefault());
+
+    session.kernel.statusChanged.connect((_, status) => {
+      if (status === "autorestarting") forget(), say(MESSAGES.died);
+      if (status === "dead") forget(), say(MESSAGES.gone);
+    });
+    session.kernel.connectionStatusChanged.connect((_, status) => {
+      if (status === "connecting") say(MESSAGES.lost);
+      if (status === "connected") say(MESSAGES.ready);
+      if (status === "disconnected") say(MESSAGES.silent);
+    });
+    button("Run all", () => { forget(); notebook.cells.at(-1).execute(); });
+    button("Stop", () => session.kernel.interrupt());
+    button("Restart", async () => {
+      await session.restart();
+      forget();
+      say(MESSAGES.restarted);
+    });
+  };
+
+  window.lqrLive = goLive;
+})();
