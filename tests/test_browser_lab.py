@@ -1,25 +1,15 @@
 """The chapters in JupyterLab, as `make lab` opens them: explorers call Python there."""
 
-import os
 import re
-import signal
-import subprocess
-import time
-from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
-from conftest import ROOT
+from servers import BOOK, CHAPTERS, PATIENCE, code_cells, contents, need, running
 
 from lqrlib import show, worlds
 
-BOOK = ROOT / "book"
-CHAPTERS = sorted(p.name for p in BOOK.glob("*.md") if "jupytext:" in p.read_text())
-PATIENCE = 90_000  # ms; every wait ends as soon as what it waits for is there
 RAN = r"""(cells) => {
     const prompts = [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")];
     return prompts.length === cells
@@ -30,67 +20,26 @@ RAN = r"""(cells) => {
 @pytest.fixture(scope="module")
 def jupytext():
     """The converter of chapters; where it is missing, JupyterLab is missing too."""
-    missing = [name for name in ("jupyterlab", "jupytext") if not find_spec(name)]
-    if missing:
-        refuse = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        refuse(f"no {missing[0]}: run `make lab` (or `make test`) first")
+    need("jupytext")
     import jupytext
 
     return jupytext
 
 
-@dataclass
-class Lab:
-    """A running `make lab`: where it answers, and the home folder that it was given."""
-
-    address: str
-    home: Path
-    book: dict[str, bytes]  # what the chapters' folder held before
-
-
-def contents(folder):
-    return {
-        p.relative_to(folder).as_posix(): p.read_bytes()
-        for p in folder.rglob("*")
-        if p.is_file() and "__pycache__" not in p.parts
-    }
-
-
-def printed_address(log, process):
-    deadline = time.monotonic() + PATIENCE / 1000
-    while process.poll() is None and time.monotonic() < deadline:
-        if found := re.search(r"http://localhost:\d+/lab\?token=\w+", log.read_text()):
-            return found[0]
-        time.sleep(0.05)
-    return pytest.fail(f"`make lab` printed no address:\n{log.read_text()}")
+@pytest.fixture(scope="module")
+def lab(chromium, tmp_path_factory):
+    with running("lab", tmp_path_factory.mktemp("lab")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
-def lab(jupytext, chromium, tmp_path_factory):
-    home, state = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("lab")
-    log, before = state / "log", contents(BOOK)
-    arguments = f"LAB={state}", "ARGS=--no-browser --allow-root"
-    # A reader who has built the book by hand may have this variable set.
-    environment = os.environ | {"HOME": str(home), "LQRLIB_STATIC": "1"}
-    with (
-        log.open("w") as output,
-        subprocess.Popen(
-            ["make", "--old-file=.venv/live.stamp", "lab", *arguments],
-            cwd=ROOT,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as process,
-    ):
-        try:
-            yield Lab(printed_address(log, process), home, before)
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
+def before():
+    """What the chapters' folder held before JupyterLab was started."""
+    return contents(BOOK)
 
 
 @pytest.fixture(scope="module")
-def chapter(lab, jupytext, chromium):
+def chapter(before, lab, chromium):
     """`known_world.md`, opened by a double click, with all its cells run."""
     context = chromium.new_context(viewport={"width": 1400, "height": 1000})
     context.set_default_timeout(PATIENCE)
@@ -103,9 +52,8 @@ def chapter(lab, jupytext, chromium):
     page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    cells = jupytext.read(BOOK / "known_world.md").cells
-    code = sum(cell.cell_type == "code" for cell in cells)
-    page.wait_for_function(RAN, arg=code, timeout=PATIENCE)
+    cells = len(code_cells("known_world.md"))
+    page.wait_for_function(RAN, arg=cells, timeout=PATIENCE)
     yield page
     context.close()
 
@@ -179,18 +127,16 @@ def test_no_other_host_is_asked_for_anything_and_nobody_for_news(chapter):
 
 @pytest.mark.browser
 def test_without_the_token_nothing_is_told(lab):
-    server = lab.address.partition("/lab")[0]
-    token = lab.address.partition("?")[2]
-    with urlopen(f"{server}/api/contents?{token}") as answer:
+    with urlopen(f"{lab.root}/api/contents?{lab.token}") as answer:
         assert answer.status == 200
     with pytest.raises(HTTPError, match="403") as refused:
-        urlopen(f"{server}/api/contents")
+        urlopen(f"{lab.root}/api/contents")
     refused.value.close()
 
 
 @pytest.mark.browser
-def test_neither_the_book_nor_the_home_folder_is_written_to(chapter, lab):
-    assert contents(BOOK) == lab.book
+def test_neither_the_book_nor_the_home_folder_is_written_to(chapter, before, lab):
+    assert contents(BOOK) == before
     assert list(lab.home.iterdir()) == []
 
 

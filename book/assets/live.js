@@ -35,6 +35,7 @@
     if (!bar.isConnected) document.body.append(bar);
     words.replaceChildren(...parts);
   };
+  const saying = (message) => words.textContent === message;
   const button = (name, act) => {
     const made = bar.appendChild(document.createElement("button"));
     made.textContent = name;
@@ -123,9 +124,10 @@
       mountRunAllButton: false,
       mountRestartButton: false,
       mountRestartAllButton: false,
-      mathjaxUrl: "",
+      mathjaxUrl: "none", // without one Thebe shows no formula; `attend` gives it the page's
       codeMirrorConfig: { theme: theme(), lineNumbers: false },
-      kernelOptions: { kernelName: "python3" },
+      // The server gives one kernel to each name: a page shares its kernel with no other.
+      kernelOptions: { kernelName: "python3", path: `/live-${crypto.randomUUID()}.ipynb` },
       serverSettings: { baseUrl: server.href, token: "", appendToken: false },
     });
     attend(session, notebook);
@@ -181,12 +183,14 @@
 
     session.kernel.statusChanged.connect((_, status) => {
       if (status === "autorestarting") forget(), say(MESSAGES.died);
-      if (status === "dead") forget(), say(MESSAGES.gone);
+      if (status === "dead") say(MESSAGES.gone);
     });
     session.kernel.connectionStatusChanged.connect((_, status) => {
-      if (status === "connecting") say(MESSAGES.lost);
-      if (status === "connected") say(MESSAGES.ready);
-      if (status === "disconnected") say(MESSAGES.silent);
+      // Who has been told of a death need not hear of the connection that went with it.
+      if (status === "connecting" && !saying(MESSAGES.died)) say(MESSAGES.lost);
+      if (status === "connected" && saying(MESSAGES.lost)) say(MESSAGES.ready);
+      if (status === "disconnected")
+        obstacle().then((reason) => say(reason || MESSAGES.gone));
     });
     button("Run all", () => { forget(); notebook.cells.at(-1).execute(); });
     button("Stop", () => session.kernel.interrupt());
