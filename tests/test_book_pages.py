@@ -1,5 +1,6 @@
 """The built pages, read as files: links, anchors, alternative texts, weight."""
 
+import functools
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -33,6 +34,12 @@ class Page(HTMLParser):
             self.pictures.append(found.get("alt"))
         if tag == "svg" and found.get("role") == "img":
             self.pictures.append(found.get("aria-label"))
+
+
+@functools.cache
+def anchors(path):
+    """What a link into a page may name."""
+    return frozenset(Page(path).ids)
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +94,8 @@ def test_every_local_link_and_anchor_exists(pages):
                 continue
             file = (path.parent / unquote(target.path)).resolve()
             file = file if target.path else path.resolve()
-            known = (
-                Page(file).ids if file.suffix == ".html" and file.is_file() else None
-            )
-            if not file.exists() or (
-                target.fragment and known is not None and target.fragment not in known
-            ):
+            anchored = target.fragment and file.suffix == ".html" and file.is_file()
+            if not file.exists() or (anchored and target.fragment not in anchors(file)):
                 missing.append(f"{path.name}: {link}")
     assert not missing
 

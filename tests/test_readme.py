@@ -33,5 +33,5 @@ def test_the_example_has_eight_lines_and_runs():
 
 def test_the_commands_it_names_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in ("book", "test", "help", "check", "chapter", "clean"):
+    for target in ("book", "test", "help", "check", "chapter", "live", "lab", "clean"):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
