@@ -9,7 +9,7 @@ LAB := $(CURDIR)/_build/lab
 export OPENBLAS_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book chapter lab record test bench check browser clean
+.PHONY: help book chapter lab record test bench agents check browser clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,6 +37,10 @@ test: book $(VENV)/test.stamp ## build the book, then run every test: unit, prop
 bench: $(VENV)/bench.stamp ## time the library beside JAX, PyTorch, SciPy, Gymnasium: a table of the book
 	$(BIN)/python -m pytest benchmarks --benchmark-json=_build/benchmarks.json --benchmark-disable-gc -q --no-header
 	$(BIN)/python -m benchmarks.table _build/benchmarks.json book/records/benchmarks.json
+
+agents: $(VENV)/agents.stamp ## train Stable-Baselines3's SAC and PPO again, for the book's page on SAC
+	$(BIN)/python -m pytest -q tests/test_envs.py -k stable_baselines
+	$(BIN)/python -m benchmarks.agents book/records/agents.json
 
 check: $(VENV)/test.stamp ## lint, types and unit tests; no build, no browser
 	$(BIN)/ruff check .
@@ -72,4 +76,8 @@ $(VENV)/test.stamp: $(VENV)/live.stamp requirements/test.txt
 
 $(VENV)/bench.stamp: $(VENV)/test.stamp requirements/bench.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/bench.txt
+	@touch $@
+
+$(VENV)/agents.stamp: $(VENV)/test.stamp requirements/agents.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/agents.txt
 	@touch $@
