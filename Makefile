@@ -11,7 +11,7 @@ SERVE = exec env -u LQRLIB_STATIC JUPYTER_CONFIG_DIR=$(LAB) JUPYTER_DATA_DIR=$(L
 export OPENBLAS_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book chapter live lab record test bench check browser clean
+.PHONY: help book chapter live lab record test bench agents check browser clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -41,6 +41,10 @@ test: book $(VENV)/test.stamp ## build the book, then run every test: unit, prop
 bench: $(VENV)/bench.stamp ## time the library beside JAX, PyTorch, SciPy, Gymnasium: a table of the book
 	$(BIN)/python -m pytest benchmarks --benchmark-json=_build/benchmarks.json --benchmark-disable-gc -q --no-header
 	$(BIN)/python -m benchmarks.table _build/benchmarks.json book/records/benchmarks.json
+
+agents: $(VENV)/agents.stamp ## train Stable-Baselines3's SAC and PPO again, for the book's page on SAC
+	$(BIN)/python -m pytest -q tests/test_envs.py -k stable_baselines
+	$(BIN)/python -m benchmarks.agents book/records/agents.json
 
 check: $(VENV)/test.stamp ## lint, types and unit tests; no build, no browser
 	$(BIN)/ruff check .
@@ -76,4 +80,8 @@ $(VENV)/test.stamp: $(VENV)/live.stamp requirements/test.txt
 
 $(VENV)/bench.stamp: $(VENV)/test.stamp requirements/bench.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/bench.txt
+	@touch $@
+
+$(VENV)/agents.stamp: $(VENV)/test.stamp requirements/agents.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/agents.txt
 	@touch $@

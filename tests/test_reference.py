@@ -21,7 +21,7 @@ def public_names():
     """Full names of all public functions and classes."""
     names = set()
     for module in pkgutil.iter_modules(lqrlib.__path__):
-        if module.name.startswith("_") or module.name == "envs":
+        if module.name.startswith("_"):
             continue
         home = importlib.import_module(f"lqrlib.{module.name}")
         for name, thing in vars(home).items():

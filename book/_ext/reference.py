@@ -7,9 +7,11 @@ of the library, of pages of the book and of labels of its equations.
 """
 
 import re
+import sys
 from importlib import import_module
 from types import ModuleType
 from typing import Any
+from unittest.mock import MagicMock
 
 from sphinx.application import Sphinx
 
@@ -35,7 +37,33 @@ def setup(app: Sphinx) -> dict[str, bool]:
         app.setup_extension(f"sphinx.ext.{extension}")
     app.connect("autodoc-process-docstring", as_markup, priority=400)
     app.connect("autodoc-skip-member", skip_fields)
+    stand_in_for_gymnasium()
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+class Base:
+    """What an environment is derived from, where Gymnasium is not installed."""
+
+    def __class_getitem__(cls, types: Any) -> type:
+        """Take type arguments, as Gymnasium's classes do."""
+        return cls
+
+
+def stand_in_for_gymnasium() -> None:
+    """Let `lqrlib.envs` be imported, and read, where Gymnasium is not installed.
+
+    The build does without it. To be documented the environments need plain classes to
+    be derived from, and of everything else only the names: Sphinx's own mocks would be
+    bases that hide how the environments are called.
+    """
+    try:
+        import_module("gymnasium")
+    except ModuleNotFoundError:
+        package = MagicMock(Env=Base)
+        package.vector.VectorEnv = Base
+        sys.modules["gymnasium"] = package
+        sys.modules["gymnasium.vector"] = package.vector
+        sys.modules["gymnasium.vector.utils"] = package.vector.utils
 
 
 def skip_fields(
