@@ -33,6 +33,14 @@ kernelspec:
 ```
 """
 
+FILES = (
+    "_config.yml",
+    "LICENSE",
+    "Makefile",
+    "pyproject.toml",
+    "README.md",
+    "requirements.txt",
+)
 STDERR = "stderr was found in the cell outputs of cell"
 
 
@@ -41,7 +49,7 @@ class Book:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        for name in ("_config.yml", "requirements.txt", "Makefile", "pyproject.toml"):
+        for name in FILES:
             shutil.copy(ROOT / name, folder)
         for name in ("lqrlib", "book/_ext", "book/assets", "requirements"):
             shutil.copytree(ROOT / name, folder / name)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -233,6 +234,29 @@ def test_what_was_not_recorded_is_refused_by_name(stored):
         record.at(cov=1.0)
     with pytest.raises(ValueError, match=r"^values: expected axes among"):
         record.at(horizon=60)
+
+
+def test_a_record_of_the_working_folder_comes_before_that_of_the_library(
+    stored, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    read = studies.load("records/puzzle.npz"), studies.read("records/benchmarks.json")
+    assert read[0].axes == studies.STUDIES["puzzle"].axes
+    assert read[1]["comparisons"]
+    (tmp_path / "records").mkdir()
+    stored[1].rename("records/puzzle.npz")
+    Path("records/benchmarks.json").write_text('["γ"]', "utf-8")
+    assert studies.load("records/puzzle.npz").axes == stored[0].axes
+    assert studies.read("records/benchmarks.json") == ["γ"]
+
+
+@pytest.mark.parametrize("read", [studies.load, studies.read])
+@pytest.mark.parametrize(
+    "file", ["records/none.npz", "elsewhere/puzzle.npz", "puzzle.npz", "/puzzle.npz"]
+)
+def test_a_record_that_is_missing_is_named(read, file):
+    with pytest.raises(ValueError, match=rf"^file: expected a file.*, found '{file}'$"):
+        read(file)
 
 
 @pytest.mark.parametrize("name", studies.STUDIES)

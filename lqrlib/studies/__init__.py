@@ -15,7 +15,7 @@ from lqrlib.studies.forecasts import (
 from lqrlib.studies.hack import MODES, STEPS, WEIGHTS, law, sanity, step_rule
 from lqrlib.studies.phases import LOOPS, loop_settings, plane, points, variant
 from lqrlib.studies.puzzle import CHECKED, first_check
-from lqrlib.studies.record import STUDIES, Record, Study, load, run, store
+from lqrlib.studies.record import STUDIES, Record, Study, load, read, run, store
 from lqrlib.studies.remedies import OTHERS, REMEDIES, remedy
 from lqrlib.studies.runs import batch, collecting, frozen
 from lqrlib.studies.setting import Setting, settings
@@ -54,6 +54,7 @@ __all__ = [
     "plane",
     "points",
     "policy_iteration",
+    "read",
     "remedy",
     "run",
     "sanity",

@@ -3,9 +3,13 @@
 A record is a small ``.npz``: the values of every axis, the results, and the versions
 that made them. Each cell has its own generator, so that a record does not depend on the
 number of workers.
+
+The records of the book come with the library: where a page's own folder ``records`` is
+not at hand, the same names are read from there.
 """
 
 import itertools
+import json
 import os
 import platform
 from collections.abc import Callable
@@ -181,15 +185,55 @@ def load(file: str | Path) -> Record:
     Parameters
     ----------
     file : str or path
+        If there is no such file and it is called ``records/name``, the library's own.
 
     Returns
     -------
     Record
+
+    Raises
+    ------
+    ValueError
+        If there is neither.
     """
-    with np.load(file, allow_pickle=False) as stored:
+    with np.load(_found(file), allow_pickle=False) as stored:
         names = stored["axes"].tolist()
         axes = {name: tuple(stored[f"axis_{name}"].tolist()) for name in names}
         return Record(axes, stored["results"], str(stored["versions"]))
+
+
+def read(file: str | Path) -> Any:
+    """Read what is recorded as JSON: timings, and runs of other libraries.
+
+    Parameters
+    ----------
+    file : str or path
+        If there is no such file and it is called ``records/name``, the library's own.
+
+    Returns
+    -------
+    dict or list
+        What the file says.
+
+    Raises
+    ------
+    ValueError
+        If there is neither.
+    """
+    return json.loads(_found(file).read_text("utf-8"))
+
+
+def _found(file: str | Path) -> Path:
+    """A file as named, or the record of that name that comes with the library."""
+    path, here = Path(file), Path(__file__).parent
+    places = [path]
+    if path.parent == Path("records"):
+        # A wheel puts them beside this file; a checkout has them in the book.
+        places += [here / path, here.parents[1] / "book" / path]
+    for place in places:
+        if place.is_file():
+            return place
+    raise _validate.error("file", "a file or a record of the book", repr(str(file)))
 
 
 def run(study: Study, workers: int | None = None) -> Array:
