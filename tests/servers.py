@@ -65,6 +65,19 @@ def code_cells(name: str) -> list[str]:
     return [cell.source for cell in cells if cell.cell_type == "code"]
 
 
+def nudge(explorer) -> None:
+    """Move an explorer's first slider, away from its end, and wait for a picture."""
+    pictures = explorer.locator("img").all()
+    before = [picture.get_attribute("src") for picture in pictures]
+    slider = explorer.get_by_role("slider").first
+    ends = [slider.get_attribute(f"aria-value{end}") for end in ("now", "min")]
+    slider.press("ArrowRight" if float(ends[0]) == float(ends[1]) else "ArrowLeft")
+    explorer.page.wait_for_function(
+        "([images, old]) => images.some((image, i) => image.src !== old[i])",
+        arg=[[picture.element_handle() for picture in pictures], before],
+    )
+
+
 def need(*packages: str) -> None:
     """Skip here, and fail in continuous integration, where a package is missing."""
     missing = [name for name in packages if not find_spec(name)]

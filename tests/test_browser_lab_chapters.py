@@ -1,7 +1,7 @@
 """Every chapter in JupyterLab: opened, run from top to bottom, its slider moved."""
 
 import pytest
-from servers import BOOK, CHAPTERS, code_cells, running
+from servers import BOOK, CHAPTERS, code_cells, nudge, running
 from test_browser_lab import RAN
 
 pytestmark = pytest.mark.browser
@@ -40,11 +40,4 @@ def test_a_chapter_runs_and_its_slider_changes_the_picture(lab, page, name):
     )
     assert bool(explorers.count()) == ("_explorer(" in (BOOK / name).read_text())
     if explorers.count():
-        explorer = explorers.first
-        pictures = explorer.locator("img")
-        before = [image.get_attribute("src") for image in pictures.all()]
-        explorer.get_by_role("slider").first.press("ArrowLeft")
-        page.wait_for_function(
-            "([images, old]) => images.some((image, i) => image.src !== old[i])",
-            arg=[[image.element_handle() for image in pictures.all()], before],
-        )
+        nudge(explorers.first)

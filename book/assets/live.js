@@ -201,5 +201,8 @@
     });
   };
 
+  const hint = document.querySelector(".lqr-live");
+  if (hint && pages.pathname.endsWith("/read/"))
+    hint.textContent = "To run the cells here, press Live at the top of the page.";
   window.lqrLive = goLive;
 })();
