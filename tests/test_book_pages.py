@@ -1,6 +1,7 @@
 """The built pages, read as files: links, anchors, alternative texts, weight."""
 
 import re
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -45,6 +46,12 @@ def _own(path: Path) -> bool:
     return "_static" not in path.parts and path.name != "webpack-macros.html"
 
 
+@cache
+def ids_of(file: Path) -> list[str] | None:
+    """Anchors of a page; None for what is not a page. Many links lead to one."""
+    return Page(file).ids if file.suffix == ".html" and file.is_file() else None
+
+
 def test_the_book_has_its_pages(pages, html):
     names = {path.relative_to(html).as_posix() for path in pages}
     assert {"index.html", *(f"{name}.html" for name in pages_of_the_book())} <= names
@@ -87,9 +94,7 @@ def test_every_local_link_and_anchor_exists(pages):
                 continue
             file = (path.parent / unquote(target.path)).resolve()
             file = file if target.path else path.resolve()
-            known = (
-                Page(file).ids if file.suffix == ".html" and file.is_file() else None
-            )
+            known = ids_of(file)
             if not file.exists() or (
                 target.fragment and known is not None and target.fragment not in known
             ):
