@@ -85,7 +85,7 @@ def test_a_page_with_code_offers_itself_and_the_library(html, wheel, name):
     assert links.downloads(links.line) == three
     text = (html / f"{name}.html").read_text("utf-8")
     assert text.count('class="lqr-live"') == 1
-    assert "A snapshot of a run with lqrlib 0.1.0" in text
+    assert "Snapshot, lqrlib 0.1.0: take it away" in text
     assert f"pip install &quot;{wheel.name}[show]&quot;" in text
     assert "window.print()" in text
     assert not [link for link in links.all if "_sources" in link]

@@ -48,8 +48,8 @@ and labels with `jupyterlab-myst`; what refers to other pages links in the book 
 
 LINE = """
 <div class="lqr-take" role="note">
-<details><summary>A snapshot of a run with lqrlib {version}: take it away</summary>
-<p>All numbers and figures of this page were computed when the book was built. To
+<details><summary>Snapshot, lqrlib {version}: take it away</summary>
+<p>All numbers and figures of this page are from a run when the book was built. To
 compute them again, or others, take the page away as
 <a download href="{ipynb}">notebook</a> or <a download href="{md}">Markdown</a>{put}
 and run</p>
