@@ -2,11 +2,11 @@
 
 python -m benchmarks.agents book/records/agents.json
 
-Nothing is tuned here but the unit of cost: what differs from the package's defaults
-stands in `AGENTS` and at `COST_UNIT`, with the reason. Each seed is a run of its own:
-it trains on a `lqrlib.envs` world, and its deterministic policy, the mean action, is
-judged at checkpoints on starts and noise that are the same for all policies and for
-K*, so that differences of cost are known well.
+Little is tuned here: what differs from the package's defaults stands in `AGENTS` and at
+`COST_UNIT`, with the reason. Each seed is a run of its own: it trains on a world of
+`lqrlib.envs`, and its deterministic policy, the mean action, is judged at checkpoints
+on starts and noise that are the same for all policies and for K*, so that differences
+of cost are known well.
 """
 
 import json
