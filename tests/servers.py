@@ -66,12 +66,16 @@ def code_cells(name: str) -> list[str]:
 
 
 def nudge(explorer) -> None:
-    """Move an explorer's first slider, away from its end, and wait for a picture."""
+    """Move an explorer's first slider to an end, and wait for another picture.
+
+    One step need not change it: studies that are too long for a move are shown for the
+    nearest values for which they were made.
+    """
     pictures = explorer.locator("img").all()
     before = [picture.get_attribute("src") for picture in pictures]
     slider = explorer.get_by_role("slider").first
     ends = [slider.get_attribute(f"aria-value{end}") for end in ("now", "min")]
-    slider.press("ArrowRight" if float(ends[0]) == float(ends[1]) else "ArrowLeft")
+    slider.press("End" if float(ends[0]) == float(ends[1]) else "Home")
     explorer.page.wait_for_function(
         "([images, old]) => images.some((image, i) => image.src !== old[i])",
         arg=[[picture.element_handle() for picture in pictures], before],
