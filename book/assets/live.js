@@ -173,6 +173,10 @@
       cell.execute = (source) => (queue = queue.then(() => runUpTo(i, source)));
     });
 
+    // Folded code can be run without being unfolded.
+    for (const { element } of cells)
+      element.querySelector("details.above-input")
+        ?.after(element.querySelector(".thebe-controls"));
     for (const { CodeMirror: editor } of document.querySelectorAll(".CodeMirror")) {
       editor.on("change", () => { edited = true; });
       editor.getInputField().setAttribute("aria-label", "Code of this cell");
