@@ -36,14 +36,12 @@ def test_a_page_goes_live_and_its_slider_changes_the_picture(live, page, name):
     page.get_by_role("button", name="Live").click()
     page.locator(".lqr-bar").get_by_text("Live.").wait_for()
     assert page.locator(".CodeMirror").count() == len(code_cells(name))
-    explored = "_explorer(" in (BOOK / name).read_text()
-    inside = ".cell:has(.lqr-explorer)" if explored else ".cell"
-    cell = page.locator(f"#{page.locator(inside).first.get_attribute('id')}")
-    cell.evaluate("c => c.querySelector('details')?.setAttribute('open', '')")
-    cell.get_by_role("button", name="run", exact=True).click()
-    page.locator(".lqr-bar").get_by_text("Running cell").wait_for()
-    bar = page.locator(".lqr-bar").get_by_text("Live.")
-    bar.wait_for(timeout=LONG)
-    if explored:
+    if "_explorer(" in (BOOK / name).read_text():  # JupyterLab's test runs the others
+        cell = page.locator(
+            f"#{page.locator('.cell:has(.lqr-explorer)').first.get_attribute('id')}"
+        )
+        cell.get_by_role("button", name="run", exact=True).click()
+        page.locator(".lqr-bar").get_by_text("Running cell").wait_for()
+        page.locator(".lqr-bar").get_by_text("Live.").wait_for(timeout=LONG)
         nudge(cell)
     assert page.faults == []
