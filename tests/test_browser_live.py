@@ -9,6 +9,7 @@ import signal
 import statistics
 import threading
 import time
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -89,14 +90,12 @@ def write(page, cell, code):
 
 def process_of(kernel):
     """The process whose connection file is this kernel's."""
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            try:
-                with open(f"{entry.path}/cmdline") as line:  # noqa: PTH123
-                    if kernel in line.read():
-                        return int(entry.name)
-            except OSError:
-                continue
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if kernel in (process / "cmdline").read_text():
+                return int(process.name)
+        except OSError:
+            continue
     return pytest.fail("the kernel has no process")
 
 
@@ -200,12 +199,18 @@ def test_a_live_picture_follows_a_slider_within_150_ms(explorer_page):
         medians.append(statistics.median(page.evaluate("times")))
         if medians[-1] <= 150:
             break
+    print(f"medians {medians} ms")
     assert min(medians) <= 150, medians
 
 
 def test_twenty_five_quick_moves_settle_within_300_ms_and_none_is_lost(explorer_page):
     page = explorer_page
-    slider = page.locator(EXPLORER).get_by_role("slider").first
+    page.locator(EXPLORER).get_by_role("slider").first.focus()
+
+    def readout():
+        beside = page.locator(f"{EXPLORER} .widget-readout").first.text_content()
+        return float(beside.replace("\N{MINUS SIGN}", "-"))
+
     page.evaluate(
         """(cell) => {
             document.addEventListener("keyup", () => { up = performance.now(); }, true);
@@ -217,17 +222,17 @@ def test_twenty_five_quick_moves_settle_within_300_ms_and_none_is_lost(explorer_
     settled = []
     for turn in range(6):
         page.evaluate("window.drawn = window.up = 0")
-        at = float(slider.get_attribute("aria-valuenow"))
+        at = readout()
         for _ in range(25):
             page.keyboard.press("ArrowLeft" if turn % 2 == 0 else "ArrowRight")
         page.wait_for_timeout(1200)
-        moved = float(slider.get_attribute("aria-valuenow")) - at
-        assert abs(moved) > 0.3
+        assert abs(readout() - at) > 0.4  # a step is a fourteenth of a quarter
         # The picture's own words name the value that the slider has come to.
-        assert abs(first_gain(page) - at - moved) < 0.01
+        assert abs(first_gain(page) - readout()) < 0.006
         settled.append(page.evaluate("drawn - up"))
         if settled[-1] <= 300:
             break
+    print(f"settled after {settled} ms")
     assert min(settled) <= 300, settled
 
 
@@ -244,6 +249,8 @@ def test_a_cell_can_be_changed_and_run_by_shift_and_enter(opened):
 def test_an_error_is_named_and_no_later_cell_is_run(opened):
     page = opened()
     status = go_live(page)
+    editor = page.locator("#cell-2 .CodeMirror")
+    source = editor.evaluate("editor => editor.CodeMirror.getValue()")
     write(page, "#cell-2", "1 / 0")
     run(page, "#cell-4")
     status.get_by_text("Cell 2 stopped with ZeroDivisionError").wait_for()
@@ -252,9 +259,10 @@ def test_an_error_is_named_and_no_later_cell_is_run(opened):
     assert "ZeroDivisionError: division by zero" in shown.text_content()
     for cell in ("#cell-3", "#cell-4"):
         assert page.locator(f"{cell} .jp-OutputArea-output").count() == 0
-    write(page, "#cell-2", "1 / 1")
+    write(page, "#cell-2", source)
     run(page, "#cell-4")
-    page.locator("#cell-4 .jp-OutputArea-output").first.wait_for()
+    page.locator("#cell-3 .jp-OutputArea-output").first.wait_for()
+    status.get_by_text("Live.").wait_for()
 
 
 def test_a_formula_that_a_cell_displays_is_typeset(opened):
@@ -269,7 +277,8 @@ def test_a_cell_that_does_not_end_can_be_stopped(opened):
     page = opened()
     status = go_live(page)
     write(page, "#cell-1", "print('begun', flush=True)\nwhile True: pass")
-    run(page, "#cell-1").get_by_text("begun").last.wait_for()
+    shown = run(page, "#cell-1").locator(".lqr-output")
+    shown.get_by_text("begun", exact=True).wait_for()
     page.get_by_role("button", name="Stop").click()
     status.get_by_text("Cell 1 stopped with KeyboardInterrupt").wait_for()
 
@@ -369,11 +378,13 @@ def test_the_server_listens_on_this_computer_only_and_sees_the_book_only(live):
 def test_a_kernel_that_no_page_holds_is_stopped(
     html, chromium, opened, tmp_path_factory
 ):
-    soon = [f"--MappingKernelManager.cull_{k}=1" for k in ("idle_timeout", "interval")]
+    soon = [
+        f"--MappingKernelManager.cull_{k}" for k in ("idle_timeout=8", "interval=1")
+    ]
     with running("live", tmp_path_factory.mktemp("culled"), *soon) as server:
         page = opened(f"{server.root}/read/book/known_world.html?{server.token}")
         go_live(page)
-        page.wait_for_timeout(3000)
+        page.wait_for_timeout(11_000)
         assert len(server.kernels()) == 1  # idle, but its page is open
         page.close()
         deadline = time.monotonic() + PATIENCE / 1000

@@ -130,13 +130,14 @@
       kernelOptions: { kernelName: "python3", path: `/live-${crypto.randomUUID()}.ipynb` },
       serverSettings: { baseUrl: server.href, token: "", appendToken: false },
     });
+    await session.kernel.info; // Python has answered, so that a later start is another
     attend(session, notebook);
     say(MESSAGES.ready);
   };
 
   const attend = (session, notebook) => {
     const forget = () => cells.forEach((cell) => { cell.ran = false; });
-    let edited = false, queue = Promise.resolve();
+    let edited = false, asked = false, queue = Promise.resolve();
     notebook.rendermime.latexTypesetter = {
       typeset: (node) => window.MathJax?.typesetPromise?.([node]),
     };
@@ -186,7 +187,9 @@
     addEventListener("beforeunload", (event) => edited && event.preventDefault());
 
     session.kernel.statusChanged.connect((_, status) => {
-      if (status === "autorestarting") forget(), say(MESSAGES.died);
+      // The news of a restart can be lost with the connection; that of a start is not.
+      if (status === "autorestarting" || (status === "starting" && !asked))
+        forget(), say(MESSAGES.died);
       if (status === "dead") say(MESSAGES.gone);
     });
     session.kernel.connectionStatusChanged.connect((_, status) => {
@@ -199,7 +202,10 @@
     button("Run all", () => { forget(); notebook.cells.at(-1).execute(); });
     button("Stop", () => session.kernel.interrupt());
     button("Restart", async () => {
+      asked = true;
       await session.restart();
+      await session.kernel.info;
+      asked = false;
       forget();
       say(MESSAGES.restarted);
     });
