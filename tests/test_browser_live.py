@@ -199,7 +199,6 @@ def test_a_live_picture_follows_a_slider_within_150_ms(explorer_page):
         medians.append(statistics.median(page.evaluate("times")))
         if medians[-1] <= 150:
             break
-    print(f"medians {medians} ms")
     assert min(medians) <= 150, medians
 
 
@@ -232,7 +231,6 @@ def test_twenty_five_quick_moves_settle_within_300_ms_and_none_is_lost(explorer_
         settled.append(page.evaluate("drawn - up"))
         if settled[-1] <= 300:
             break
-    print(f"settled after {settled} ms")
     assert min(settled) <= 300, settled
 
 
