@@ -218,7 +218,7 @@ def test_what_a_cell_prints_in_two_flushes_is_one_line(book):
     assert book.build().returncode == 0
     page = (book.folder / "_build/html/book/index.html").read_text()
     assert "two  flushes\n\nend\n" in re.sub("<[^>]*>", "", page)
-    (cells,) = (book.folder / "_build").rglob("index.ipynb")
+    cells = book.folder / "_build/jupyter_execute/book/index.ipynb"
     printed = json.loads(cells.read_text())["cells"][-1]["outputs"]
     assert len(printed) > 1
     chunks = ["".join(chunk["text"]) for chunk in printed]
