@@ -39,6 +39,24 @@ def find_browser() -> str | None:
     return named or next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
+@pytest.fixture(scope="module")
+def lab(chromium, tmp_path_factory):
+    """`make lab`, running."""
+    from servers import running
+
+    with running("lab", tmp_path_factory.mktemp("lab")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def live(html, chromium, tmp_path_factory):
+    """`make live`, running."""
+    from servers import running
+
+    with running("live", tmp_path_factory.mktemp("live")) as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[object]:
     """A running browser; without one, skip here and fail in continuous integration."""

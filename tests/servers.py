@@ -20,6 +20,12 @@ from conftest import ROOT
 BOOK = ROOT / "book"
 CHAPTERS = sorted(p.name for p in BOOK.glob("*.md") if "jupytext:" in p.read_text())
 PATIENCE = 90_000  # ms; every wait ends as soon as what it waits for is there
+LONG = 400_000  # ms for all cells of a chapter, beside another test
+RAN = r"""(cells) => {
+    const prompts = [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")];
+    return prompts.length === cells
+        && prompts.every((prompt) => /\[\d+\]/.test(prompt.textContent));
+}"""
 
 
 @dataclass
@@ -57,12 +63,41 @@ class Server:
             self.stop(kernel["id"])
 
 
+@contextmanager
+def watched(chromium, **options) -> Iterator:
+    """A page on which its faults are listed, and all that it has asked for."""
+    context = chromium.new_context(**options)
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.faults, page.requested = [], []
+    page.on("request", lambda request: page.requested.append(request.url))
+    page.on("websocket", lambda socket: page.requested.append(socket.url))
+    page.on("pageerror", lambda error: page.faults.append(f"error {error}"))
+    page.on(
+        "console", lambda m: page.faults.append(m.text) if m.type == "error" else None
+    )
+    try:
+        yield page
+    finally:
+        context.close()
+
+
 def code_cells(name: str) -> list[str]:
     """The code of each cell of a chapter."""
     import jupytext
 
     cells = jupytext.read(BOOK / name).cells
     return [cell.source for cell in cells if cell.cell_type == "code"]
+
+
+def run_in_lab(page, lab: Server, name: str) -> None:
+    """Open a chapter in JupyterLab by a double click, and run it from top to bottom."""
+    page.goto(f"{lab.address}&reset")
+    page.locator(f".jp-DirListing-item[title*='Name: {name}']").dblclick()
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.wait_for_function(RAN, arg=len(code_cells(name)), timeout=LONG)
 
 
 def nudge(explorer) -> None:

@@ -6,15 +6,9 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
-from servers import BOOK, CHAPTERS, PATIENCE, code_cells, contents, need, running
+from servers import BOOK, CHAPTERS, contents, need, run_in_lab, watched
 
 from lqrlib import show, worlds
-
-RAN = r"""(cells) => {
-    const prompts = [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")];
-    return prompts.length === cells
-        && prompts.every((prompt) => /\[\d+\]/.test(prompt.textContent));
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +21,6 @@ def jupytext():
 
 
 @pytest.fixture(scope="module")
-def lab(chromium, tmp_path_factory):
-    with running("lab", tmp_path_factory.mktemp("lab")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def before():
     """What the chapters' folder held before JupyterLab was started."""
     return contents(BOOK)
@@ -41,21 +29,9 @@ def before():
 @pytest.fixture(scope="module")
 def chapter(before, lab, chromium):
     """`known_world.md`, opened by a double click, with all its cells run."""
-    context = chromium.new_context(viewport={"width": 1400, "height": 1000})
-    context.set_default_timeout(PATIENCE)
-    page = context.new_page()
-    page.requested = []
-    page.on("request", lambda request: page.requested.append(request.url))
-    page.on("websocket", lambda socket: page.requested.append(socket.url))
-    page.goto(lab.address)
-    page.locator(".jp-DirListing-item", has_text="known_world.md").dblclick()
-    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    cells = len(code_cells("known_world.md"))
-    page.wait_for_function(RAN, arg=cells, timeout=PATIENCE)
-    yield page
-    context.close()
+    with watched(chromium, viewport={"width": 1400, "height": 1000}) as page:
+        run_in_lab(page, lab, "known_world.md")
+        yield page
 
 
 @pytest.fixture

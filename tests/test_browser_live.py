@@ -9,14 +9,17 @@ import signal
 import statistics
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+import psutil
 import pytest
-from conftest import HTML
-from servers import BOOK, PATIENCE, contents, running
+from conftest import HTML, ROOT
+from servers import BOOK, PATIENCE, contents, running, watched
+from traitlets.config import PyFileConfigLoader
 
 from lqrlib import show, worlds
 
@@ -27,36 +30,17 @@ SHARED = 3 if "PYTEST_XDIST_WORKER" in os.environ else 1
 EXPLORER = "#cell-17"  # of known_world.md, with sixteen cells before it
 
 
-@pytest.fixture(scope="module")
-def live(html, chromium, tmp_path_factory):
-    with running("live", tmp_path_factory.mktemp("live")) as server:
-        yield server
-
-
 @pytest.fixture
 def opened(live, chromium):
-    """Open a page; its faults, and what it has asked for, are listed on it."""
-    contexts = []
+    """Open a page, by default a chapter of the live server."""
+    with ExitStack() as pages:
 
-    def at(address=f"{live.root}/read/book/known_world.html?{live.token}", **options):
-        context = chromium.new_context(**options)
-        contexts.append(context)
-        context.set_default_timeout(PATIENCE)
-        page = context.new_page()
-        page.faults, page.requested = [], []
-        page.on("request", lambda request: page.requested.append(request.url))
-        page.on("websocket", lambda socket: page.requested.append(socket.url))
-        page.on("pageerror", lambda e: page.faults.append(f"error {e}"))
-        page.on(
-            "console",
-            lambda m: page.faults.append(m.text) if m.type == "error" else None,
-        )
-        page.goto(address)
-        return page
+        def at(address=f"{live.root}/read/book/known_world.html?{live.token}"):
+            page = pages.enter_context(watched(chromium))
+            page.goto(address)
+            return page
 
-    yield at
-    for context in contexts:
-        context.close()
+        yield at
 
 
 def click_live(page):
@@ -104,19 +88,12 @@ def process_of(kernel):
 @pytest.fixture(scope="module")
 def explorer_page(live, chromium):
     """`known_world`, live, with its explorer and all before it run."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
-    context.set_default_timeout(PATIENCE)
-    page = context.new_page()
-    page.faults, page.requested = [], []
-    page.on("request", lambda request: page.requested.append(request.url))
-    page.on("websocket", lambda socket: page.requested.append(socket.url))
-    page.on("pageerror", lambda e: page.faults.append(f"error {e}"))
-    page.goto(f"{live.root}/read/book/known_world.html?{live.token}")
-    go_live(page)
-    run(page, EXPLORER).locator(".lqr-output img").last.wait_for()
-    page.locator(".lqr-bar").get_by_text("Live.").wait_for()
-    yield page
-    context.close()
+    with watched(chromium, viewport={"width": 1280, "height": 1000}) as page:
+        page.goto(f"{live.root}/read/book/known_world.html?{live.token}")
+        status = go_live(page)
+        run(page, EXPLORER).locator(".lqr-output img").last.wait_for()
+        status.get_by_text("Live.").wait_for()
+        yield page
 
 
 def pictures(page):
@@ -253,7 +230,7 @@ def test_an_error_is_named_and_no_later_cell_is_run(opened):
     source = editor.evaluate("editor => editor.CodeMirror.getValue()")
     write(page, "#cell-2", "1 / 0")
     run(page, "#cell-4")
-    status.get_by_text("Cell 2 stopped with ZeroDivisionError").wait_for()
+    status.get_by_text("Cell 2 stopped with ZeroDivisionError: division by").wait_for()
     assert status.get_by_role("link").get_attribute("href") == "#cell-2"
     shown = page.locator("#cell-2 .lqr-output")
     assert "ZeroDivisionError: division by zero" in shown.text_content()
@@ -281,6 +258,21 @@ def test_a_cell_that_does_not_end_can_be_stopped(opened):
     shown.get_by_text("begun", exact=True).wait_for()
     page.get_by_role("button", name="Stop").click()
     status.get_by_text("Cell 1 stopped with KeyboardInterrupt").wait_for()
+
+
+def test_two_presses_start_one_kernel(live, opened):
+    others = {kernel["id"] for kernel in live.kernels()}
+    page = opened()
+    page.get_by_role("button", name="Live").dblclick()
+    page.locator(".lqr-bar").get_by_text("Live.").wait_for()
+    assert len({kernel["id"] for kernel in live.kernels()} - others) == 1
+    assert page.locator(".lqr-bar button").count() == 3
+
+
+def test_a_server_that_cannot_start_python_is_reported(opened):
+    page = opened()
+    page.route("**/api/sessions*", lambda route: route.fulfill(status=500))
+    click_live(page).get_by_text("Python could not be started").wait_for()
 
 
 def test_restart_forgets_what_was_computed(opened):
@@ -364,7 +356,16 @@ def test_without_the_token_nothing_is_told_or_run(live, method, where):
         assert answer.status == 200
 
 
-def test_the_server_listens_on_this_computer_only_and_sees_the_book_only(live):
+def test_the_server_listens_on_this_computer_only(live, opened):
+    go_live(opened())
+    started = psutil.Process(live.process.pid)
+    processes = [started, *started.children(recursive=True)]
+    ends = [end for one in processes for end in one.net_connections("inet")]
+    listening = {end.laddr.ip for end in ends if end.status == psutil.CONN_LISTEN}
+    assert listening == {"127.0.0.1", "::1"} or listening == {"127.0.0.1"}
+
+
+def test_the_server_sees_the_book_only(live):
     with urlopen(f"{live.root}/api/contents?{live.token}") as answer:
         names = {entry["name"] for entry in json.load(answer)["content"]}
     assert "known_world.md" in names
@@ -373,6 +374,15 @@ def test_the_server_listens_on_this_computer_only_and_sees_the_book_only(live):
         with pytest.raises(HTTPError, match=r"40[34]") as refused:
             urlopen(f"{live.root}/{outside}?{live.token}")
         refused.value.close()
+
+
+def test_a_kernel_without_a_page_is_stopped_after_the_ten_minutes_of_the_readme():
+    settings = PyFileConfigLoader("jupyter_live_config.py", str(BOOK / "_live"))
+    kernels = settings.load_config().MappingKernelManager
+    assert (kernels.cull_idle_timeout, kernels.cull_interval) == (600, 60)
+    assert (
+        "ends ten minutes after the page is closed" in (ROOT / "README.md").read_text()
+    )
 
 
 def test_a_kernel_that_no_page_holds_is_stopped(

@@ -1,31 +1,15 @@
 """Every page with code, made live: its first explorer runs and asks Python."""
 
 import pytest
-from servers import BOOK, CHAPTERS, code_cells, nudge, running
+from servers import BOOK, CHAPTERS, LONG, code_cells, nudge, watched
 
 pytestmark = [pytest.mark.book, pytest.mark.browser]
-
-LONG = 400_000  # ms for the cells up to an explorer, beside another test
-
-
-@pytest.fixture(scope="module")
-def live(html, chromium, tmp_path_factory):
-    with running("live", tmp_path_factory.mktemp("live")) as server:
-        yield server
 
 
 @pytest.fixture
 def page(live, chromium):
-    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
-    context.set_default_timeout(90_000)
-    page = context.new_page()
-    page.faults = []
-    page.on("pageerror", lambda e: page.faults.append(f"error {e}"))
-    page.on(
-        "console", lambda m: page.faults.append(m.text) if m.type == "error" else None
-    )
-    yield page
-    context.close()
+    with watched(chromium, viewport={"width": 1280, "height": 1000}) as page:
+        yield page
     live.stop_kernels()
 
 

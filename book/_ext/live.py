@@ -15,7 +15,7 @@ BUTTON = {
     "text": "Live",
     "tooltip": "Run the cells of this page",
     "icon": "fas fa-play",
-    "label": "live-button",
+    "label": "live",
     "classes": "pst-navbar-icon",
 }
 

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import nbformat
+from docutils import nodes
+from live import has_cells
 from myst_nb.core.read import create_nb_reader
 from plain import BookWords, notebook
 from sphinx.application import Sphinx
@@ -95,13 +97,16 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def offer(
-    app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object
+    app: Sphinx,
+    pagename: str,
+    templatename: str,
+    context: dict[str, Any],
+    doctree: nodes.document | None,
 ) -> None:
     """Write a page's files; link to them from its menu and from below its title."""
-    text = Path(app.env.doc2path(pagename)).read_text("utf-8") if doctree else ""
-    page = read(app.env, text)
-    if page is None:
+    if not has_cells(doctree):
         return
+    text = Path(app.env.doc2path(pagename)).read_text("utf-8")
     folder, options = Path(app.outdir) / FOLDER, app.config.html_theme_options
     take = Take(
         title=clean_astext(app.env.titles[pagename]),
@@ -110,7 +115,8 @@ def offer(
         address=options.get("repository_url", ""),
     )
     words = BookWords(app.env, pagename)
-    write(folder / pagename, with_note(text, take), as_notebook(page, words, take))
+    page = as_notebook(read(app.env, text), words, take)
+    write(folder / pagename, with_note(text, take), page)
     names = {"ipynb": f"{pagename}.ipynb", "md": f"{pagename}.md", "whl": take.wheel}
     links = {
         kind: context["pathto"](f"{FOLDER}/{name}", 1) for kind, name in names.items()
@@ -135,12 +141,11 @@ def line(take: Take, links: dict[str, str]) -> str:
     return LINE.format(version=take.version, pip=escape(take.pip), put=put, **links)
 
 
-def read(env: BuildEnvironment, text: str) -> nbformat.NotebookNode | None:
-    """The notebook that a page's source is; None if there is no code in it."""
-    reader = create_nb_reader("page.md", env.myst_config, env.mystnb_config, text)
-    page = reader.read(text) if reader else None
-    code = page and any(cell.cell_type == "code" for cell in page.cells)
-    return page if code else None
+def read(env: BuildEnvironment, text: str) -> nbformat.NotebookNode:
+    """The notebook that a page's source is."""
+    return create_nb_reader("page.md", env.myst_config, env.mystnb_config, text).read(
+        text
+    )
 
 
 def with_note(text: str, take: Take) -> str:

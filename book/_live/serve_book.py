@@ -33,8 +33,6 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 
 def _load_jupyter_server_extension(app: ServerApp) -> None:
-    if not (HTML / "book" / "index.html").is_file():
-        app.exit("There is no built book to serve: run `make book` first.")
     routes = {"read": HTML, "thebe": HERE / "thebe"}
     app.web_app.add_handlers(
         ".*$",

@@ -16,6 +16,7 @@
     gone: "Python was stopped, here or by the server. Load this page again to start anew.",
     lost: "The connection to Python is lost. Trying again …",
     restarted: "Python was started again. No cell has run.",
+    failed: "Python could not be started. The server says why, where “make live” was typed.",
   };
   // Thebe asks a remote address for a loader of widgets by other authors. It has those
   // of ipywidgets itself, which are all that the book uses.
@@ -107,16 +108,24 @@
 
   const theme = () => (document.documentElement.dataset.theme === "dark" ? "darcula" : "default");
 
+  let begun = false;
   const goLive = async () => {
+    if (begun) return;
+    begun = true;
     const reason = await obstacle();
+    begun = !reason; // what stands in the way may be gone at the next press
     if (reason) return say(reason);
-    window.lqrLive = () => bar.scrollIntoView();
     say(MESSAGES.starting);
     try {
-      await fetchThebe();
+      await start();
+      say(MESSAGES.ready);
     } catch {
-      return say(MESSAGES.snapshot);
+      say((await obstacle()) || MESSAGES.failed);
     }
+  };
+
+  const start = async () => {
+    await fetchThebe();
     cells.forEach(prepare);
     const { session, notebook } = await thebe.bootstrap({
       useBinder: false,
@@ -132,7 +141,6 @@
     });
     await session.kernel.info; // Python has answered, so that a later start is another
     attend(session, notebook);
-    say(MESSAGES.ready);
   };
 
   const attend = (session, notebook) => {
@@ -155,18 +163,19 @@
         link.href = `#${element.id}`;
         link.textContent = `Cell ${i + 1}`;
         const { ename, evalue } = result.error[0];
-        say(link, ` stopped with ${ename}: ${evalue}. No cell after it was run.`);
+        say(link, ` stopped with ${ename}: ${evalue}.`);
       }
       return result;
     };
+    // A cell, after those above it that have not run. The first that stops ends it.
     const runUpTo = async (last, source) => {
-      for (let i = 0; i < last; i++)
-        if (!cells[i].ran) {
-          const result = await run(i);
-          if (!cells[i].ran) return result;
-        }
-      const result = await run(last, source);
-      if (cells[last].ran) say(MESSAGES.ready);
+      let result;
+      for (let i = 0; i <= last; i++) {
+        if (i < last && cells[i].ran) continue;
+        result = await run(i, i === last ? source : undefined);
+        if (!cells[i].ran) return result;
+      }
+      say(MESSAGES.ready);
       return result;
     };
     notebook.cells.forEach((cell, i) => {
@@ -211,8 +220,8 @@
     });
   };
 
-  const hint = document.querySelector(".lqr-live");
-  if (hint && pages.pathname.endsWith("/read/"))
-    hint.textContent = "To run the cells here, press Live at the top of the page.";
+  if (pages.pathname.endsWith("/read/"))
+    document.querySelector(".lqr-live").textContent =
+      "To run the cells here, press Live at the top of the page.";
   window.lqrLive = goLive;
 })();
