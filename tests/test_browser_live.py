@@ -314,6 +314,9 @@ def test_a_page_from_a_file_says_how_to_go_live(opened):
     status = click_live(page)
     status.get_by_text("this page is a snapshot").wait_for()
     assert "make live" in status.text_content()
+    click_live(page)  # again: one message, one button
+    page.get_by_role("button", name="Close").click()
+    assert page.locator(".lqr-bar").count() == 0
     assert page.locator(".CodeMirror").count() == 0
     assert page.faults == []
 

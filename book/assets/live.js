@@ -114,7 +114,11 @@
     begun = true;
     const reason = await obstacle();
     begun = !reason; // what stands in the way may be gone at the next press
-    if (reason) return say(reason);
+    bar.replaceChildren(words);
+    if (reason) {
+      button("Close", () => bar.remove());
+      return say(reason);
+    }
     say(MESSAGES.starting);
     try {
       await start();
