@@ -19,6 +19,7 @@ from conftest import ROOT
 
 BOOK = ROOT / "book"
 CHAPTERS = sorted(p.name for p in BOOK.glob("*.md") if "jupytext:" in p.read_text())
+WITH_CODE = [name for name in CHAPTERS if "{code-cell}" in (BOOK / name).read_text()]
 PATIENCE = 90_000  # ms; every wait ends as soon as what it waits for is there
 LONG = 400_000  # ms for all cells of a chapter, beside another test
 RAN = r"""(cells) => {

@@ -1,7 +1,7 @@
 """Every page with code, made live: its first explorer runs and asks Python."""
 
 import pytest
-from servers import BOOK, CHAPTERS, LONG, code_cells, nudge, watched
+from servers import BOOK, LONG, WITH_CODE, code_cells, nudge, watched
 
 pytestmark = [pytest.mark.book, pytest.mark.browser]
 
@@ -13,7 +13,7 @@ def page(live, chromium):
     live.stop_kernels()
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
+@pytest.mark.parametrize("name", WITH_CODE)
 def test_a_page_goes_live_and_its_slider_changes_the_picture(live, page, name):
     address = f"{live.root}/read/book/{name.removesuffix('.md')}.html"
     page.goto(f"{address}?{live.token}")
