@@ -9,6 +9,14 @@ SERVE = exec env -u LQRLIB_STATIC JUPYTER_CONFIG_DIR=$(LAB) JUPYTER_DATA_DIR=$(L
 	IPYTHONDIR=$(LAB)/ipython MPLCONFIGDIR=$(LAB)/matplotlib
 # One BLAS thread: on matrices this small more threads only get in each other's way.
 export OPENBLAS_NUM_THREADS := 1
+# Two `make` at once do not install into one environment: the second waits.
+ALONE := -c 'import fcntl, subprocess, sys; lock = open("Makefile"); \
+	fcntl.flock(lock, fcntl.LOCK_EX); sys.exit(subprocess.call(sys.argv[1:]))'
+define install
+@$(PYTHON) $(ALONE) $(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(1) || \
+{ echo "pip could not install what $(1) names: see above. The first time this needs a network."; exit 1; }
+@touch $@
+endef
 
 .DEFAULT_GOAL := help
 .PHONY: help book chapter live lab record test bench agents check browser clean
@@ -58,30 +66,26 @@ browser: $(VENV)/test.stamp ## download Playwright's own Chromium, where no brow
 clean: ## remove all that was built, the environment included
 	rm -rf _build $(VENV) *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 
-$(BIN)/python:
+# pip is the last that comes into a new environment: with it, none is half made.
+$(BIN)/pip:
 	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON) found. The book needs Python 3.11 or newer: make PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	{ echo "$$($(PYTHON) --version 2>&1) is too old. The book needs Python 3.11 or newer: make PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	{ echo "$(PYTHON) lacks the venv module (on Debian: apt install python3-venv)."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) $(ALONE) sh -c 'test -x $@ || $(PYTHON) -m venv $(VENV)'
 
-$(VENV)/book.stamp: requirements.txt requirements/constraints.txt pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	@touch $@
+$(VENV)/book.stamp: requirements.txt requirements/constraints.txt pyproject.toml | $(BIN)/pip
+	$(call install,requirements.txt)
 
 $(VENV)/live.stamp: $(VENV)/book.stamp requirements/live.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/live.txt
-	@touch $@
+	$(call install,requirements/live.txt)
 
 $(VENV)/test.stamp: $(VENV)/live.stamp requirements/test.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/test.txt
-	@touch $@
+	$(call install,requirements/test.txt)
 
 $(VENV)/bench.stamp: $(VENV)/test.stamp requirements/bench.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/bench.txt
-	@touch $@
+	$(call install,requirements/bench.txt)
 
 $(VENV)/agents.stamp: $(VENV)/test.stamp requirements/agents.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/agents.txt
-	@touch $@
+	$(call install,requirements/agents.txt)

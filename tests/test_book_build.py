@@ -65,16 +65,21 @@ class Book:
         toc += f"chapters:\n{chapters}" if chapters else ""
         (self.folder / "_toc.yml").write_text(toc, encoding="utf-8")
 
-    def build(self, *flags, **environment):
+    def build(self, **environment):
+        with self.start(**environment) as run:
+            printed = run.communicate()[0]
+        return subprocess.CompletedProcess(run.args, run.returncode, printed, "")
+
+    def start(self, **environment):
         script = Path(sys.executable).with_name("jupyter-book")
         clean = {k: v for k, v in os.environ.items() if not k.startswith("LQRB")}
-        return subprocess.run(
-            [script, "build", ".", "-W", "-n", "--keep-going", *flags],
+        return subprocess.Popen(
+            [script, "build", ".", "-W", "-n", "--keep-going"],
             cwd=self.folder,
             env=clean | environment,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            check=False,
         )
 
 

@@ -55,7 +55,7 @@ class Embedded(HTMLParser):
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register with Sphinx; `lqrbook.forget_a_failed_build` has to come after it."""
+    """Register with Sphinx; `one_build`, which looks for warnings, comes after it."""
     app.connect("build-finished", Report(time.perf_counter()), priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 

@@ -34,7 +34,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", serve_mathjax, priority=100)
     app.connect("env-get-outdated", read_all_if_any)
     app.connect("html-page-context", drop_remote_scripts, priority=900)
-    app.connect("build-finished", forget_a_failed_build)
     # No event lies between running a page and rendering it. MyST-NB's own function
     # strips each chunk and ends it with a newline: a flush in mid-line breaks the line.
     render.coalesce_streams = join_streams
@@ -129,20 +128,6 @@ def drop_remote_scripts(
         and "thebe" not in str(getattr(script, "filename", script)).lower()
         and "thebe" not in str(getattr(script, "attributes", "")).lower()
     ]
-
-
-def forget_a_failed_build(app: Sphinx, exception: Exception | None) -> None:
-    """Let the next build read every page again, so that it fails again.
-
-    Sphinx repeats a warning only when it reads or writes the page anew: the second
-    build of a broken book would pass. Cells stay cached. One chapter alone may warn:
-    it links to figures of pages whose cells are not run.
-    """
-    warned = app._warncount and not os.environ.get("LQRBOOK_CHAPTER")
-    if exception or app.statuscode or warned:
-        (Path(app.doctreedir) / "environment.pickle").unlink(missing_ok=True)
-        for page in Path(app.outdir).glob("book/**/*.html"):
-            page.unlink()
 
 
 class AuthorYearLabels(BaseLabelStyle):
