@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import same_book
 from conftest import ROOT
 
 pytestmark = pytest.mark.book
@@ -228,6 +229,35 @@ def test_what_a_cell_prints_in_two_flushes_is_one_line(book):
     assert len(printed) > 1
     chunks = ["".join(chunk["text"]) for chunk in printed]
     assert "".join(chunks) == "two  flushes\n\nend\n"
+
+
+FIGURE = """\
+import numpy as np
+from lqrlib import show, worlds
+fig, ax = show.figure("x", "y")
+ax.plot(np.random.default_rng(0).standard_normal(99))
+show.Still(fig)"""
+EXPLORER = (
+    "from lqrlib import show, worlds\nshow.gain_explorer(worlds.double_integrator())"
+)
+
+
+def test_two_builds_in_two_places_are_the_same_book_times_apart(tmp_path):
+    books = []
+    for name in ("one", "a_longer_name"):
+        (tmp_path / name).mkdir()
+        book = Book(tmp_path / name)
+        book.write("one", code=FIGURE, text="{cite}`recht2019tour`")
+        book.write("two", code=EXPLORER, text="$x^2$\n\n```{bibliography}\n```")
+        book.write("execution", code="1", text="```{execution}\n```")
+        assert book.build().returncode == 0
+        books.append(book.folder / "_build/html")
+    assert list(same_book.differences(*books)) == []
+    page = books[0] / "book/one.html"
+    page.write_text(page.read_text("utf-8").replace("</h1>", "!</h1>"))
+    assert list(same_book.differences(*books)) == ["book/one.html: not the same"]
+    page.unlink()
+    assert list(same_book.differences(*books)) == ["book/one.html: in one book only"]
 
 
 def test_a_plain_build_without_flags_succeeds_too(book):
