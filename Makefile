@@ -19,7 +19,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help book chapter live lab record test bench agents check browser clean
+.PHONY: help book chapter live lab record test bench agents check coverage browser clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -59,6 +59,10 @@ check: $(VENV)/test.stamp ## lint, types and unit tests; no build, no browser
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n auto --dist loadfile -m "not book and not browser"
+
+coverage: $(VENV)/test.stamp ## run the unit tests, and list the lines of lqrlib that none of them runs
+	$(BIN)/pytest -q -n auto --dist loadfile -m "not book and not browser" \
+	--cov=lqrlib --cov-branch --cov-report=term-missing:skip-covered
 
 browser: $(VENV)/test.stamp ## download Playwright's own Chromium, where no browser is installed
 	$(BIN)/playwright install chromium
