@@ -93,6 +93,42 @@ def test_the_dark_scheme_is_dark(open_page, name):
     assert min(shades[1][1][:3]) > 180
 
 
+ON_PAPER = """() => {
+    const light = ([r, g, b]) => [r, g, b].map((c) => c / 255).map((c) =>
+      c <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4
+    ).reduce((sum, c, i) => sum + [.2126, .7152, .0722][i] * c, 0);
+    const pale = (e) => {
+      const ink = getComputedStyle(e).color.match(/[\\d.]+/g).map(Number);
+      return 1.05 / (light(ink) + .05) < 4.5;
+    };
+    const main = document.querySelector(".bd-article");
+    const read = [...main.querySelectorAll("*")].filter((e) =>
+      e.checkVisibility() && (e.matches("mjx-container") ||
+      [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())));
+    const cut = (e) => e.scrollWidth > e.clientWidth + 1;
+    const closed = (e) => !e.lastElementChild.checkVisibility();
+    return {
+      read: read.length,
+      pale: read.filter(pale).map((e) => e.outerHTML.slice(0, 200)),
+      cut: [...main.querySelectorAll("pre")].filter(cut).map((e) => e.innerText),
+      closed: [...main.querySelectorAll("details.sd-dropdown")].filter(closed).length,
+    };
+    }"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["index", "known_world", "ledger", "reference/exact"])
+def test_on_paper_the_ink_is_dark_no_line_is_cut_and_boxes_are_open(
+    open_page, name, scheme
+):
+    page = open_page(f"book/{name}.html", color_scheme=scheme)
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 720, "height": 1000})
+    found = page.evaluate(ON_PAPER)
+    assert found.pop("read") > 20
+    assert found == {"pale": [], "cut": [], "closed": 0}
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
 def test_axe_finds_nothing_serious(open_page, name, scheme):
