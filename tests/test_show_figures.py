@@ -1,7 +1,9 @@
 """Still figures, the landscape, the forecast, and the colours."""
 
+import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from lqrlib import exact, show, worlds
 
@@ -132,3 +134,34 @@ def test_a_still_figure_has_an_opaque_face_and_outlined_text():
     assert "fill: #ffffff" in picture
     assert "<text" not in picture
     assert show.Still(fig)._repr_svg_() == picture
+
+
+def colours_of_text(figure):
+    return {mpl.colors.to_hex(text.get_color()) for text in figure.findobj(Text)}
+
+
+@pytest.mark.parametrize(
+    "colour", [*show.COLOURS.values(), "yellow", "#fefefe", "0.5", "tab:olive"]
+)
+def test_coloured_text_of_a_still_figure_can_be_read_on_its_face(colour):
+    fig, ax = show.figure("x", "y")
+    ax.text(0.5, 0.5, "a label", color=colour)
+    show.Still(fig)
+    worst = min(contrast(found, "#ffffff") for found in colours_of_text(fig))
+    assert worst >= 4.5
+    before = contrast(mpl.colors.to_hex(colour), "#ffffff")
+    assert before >= 4.5 or worst <= 4.7  # no darker than it has to be
+
+
+def test_text_that_can_be_read_keeps_its_colour():
+    fig, ax = show.figure("x", "y")
+    ax.text(0.5, 0.5, "a label", color=show.COLOURS["gain"])
+    show.Still(fig)
+    assert colours_of_text(fig) == {"#000000", show.COLOURS["gain"]}
+
+
+def test_the_text_of_an_explorer_can_be_read_on_the_face_of_its_live_form():
+    explorer = show.gain_explorer(worlds.double_integrator())
+    for panel in explorer.panels:
+        for colour in colours_of_text(panel.figure):
+            assert contrast(colour, "#ffffff") >= 4.5

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from lqrlib import _validate
 from lqrlib.show import geometry
 from lqrlib.show.controls import Choice, Slider
+from lqrlib.show.style import freeze
 
 
 class Panel(NamedTuple):
@@ -83,8 +84,7 @@ class Scene:
         self.controls, self._update = tuple(controls), update
         self.show()
         for panel in panels:
-            panel.figure.canvas.draw()
-            panel.figure.set_layout_engine("none")
+            freeze(panel.figure)
 
     @property
     def default(self) -> dict[str, Any]:

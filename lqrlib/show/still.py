@@ -5,11 +5,11 @@ import io
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from lqrlib.show.style import RC
+from lqrlib.show.style import RC, freeze
 
 
 class Still:
-    """A figure that a cell ends with; its layout is frozen here.
+    """A figure that a cell ends with; it is frozen here.
 
     Text becomes outlines, because an image on a page cannot use the page's fonts.
 
@@ -20,8 +20,7 @@ class Still:
 
     def __init__(self, figure: Figure) -> None:
         self.figure = figure
-        figure.canvas.draw()
-        figure.set_layout_engine("none")
+        freeze(figure)
 
     def _repr_svg_(self) -> str:
         buffer = io.StringIO()

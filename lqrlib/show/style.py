@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
+from matplotlib.text import Text
 from numpy.typing import ArrayLike
 
 from lqrlib._validate import Array
@@ -48,6 +49,9 @@ EXPRESSIONS = {
     "soft": Look("soft update", "#a0741a"),
 }
 
+# The luminance at which text has a contrast of 4.5 to white.
+_LEGIBLE = 1.05 / 4.5 - 0.05
+
 RC: Any = {
     "font.family": "sans-serif",
     "font.size": 11.0,
@@ -83,6 +87,42 @@ def figure(
         FigureCanvasAgg(fig)
         ax = fig.add_subplot(xlabel=xlabel, ylabel=ylabel, **axes)
     return fig, ax
+
+
+def freeze(fig: Figure) -> None:
+    """Fix the layout of a finished figure; darken what could not be read on white.
+
+    Parameters
+    ----------
+    fig : matplotlib Figure
+    """
+    for text in fig.findobj(Text):
+        text.set_color(legible(text.get_color()))
+    fig.canvas.draw()
+    fig.set_layout_engine("none")
+
+
+def legible(colour: Any) -> Any:
+    """The colour, or a darker one of its hue, in which text can be read on white.
+
+    Parameters
+    ----------
+    colour : any colour of matplotlib
+
+    Returns
+    -------
+    The same, or a string: at least 4.5 : 1, the contrast that WCAG 2.2 asks of text.
+    """
+    rgb = np.array(mpl.colors.to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ [0.2126, 0.7152, 0.0722])
+    if luminance <= _LEGIBLE:
+        return colour
+    linear *= _LEGIBLE / luminance
+    rgb = np.where(
+        linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055
+    )
+    return mpl.colors.to_hex(np.floor(255 * rgb) / 255)
 
 
 def percent(share: float) -> str:
