@@ -20,6 +20,10 @@ _LEAST, _LARGEST = 1e-9, 30.0  # excess
 _CALL = "s = studies.settings()[{world}]; diagnose(s.lqr, s.K0, {cov}, s.horizon, {n})"
 
 
+# Lines and dots, so that the two are told apart without their colours.
+_LOOKS = {"model": ("-", "o"), "dpg": ("--", "s")}
+
+
 class Diagnoses(NamedTuple):
     """Diagnoses over a grid, and what was measured on it.
 
@@ -75,12 +79,14 @@ def diagnosis_explorer(study: Diagnoses) -> Explorer:
                 against_n,
                 "Forecast distance from the optimal cost against the number of "
                 "trajectories, as two straight lines on logarithmic axes, with the "
-                "medians of 20 runs as dots, for the fitted model and the critic.",
+                "medians of 20 runs: solid and circles for the fitted model, dashed "
+                "and squares for the critic.",
             ),
             Panel(
                 against_cov,
-                "Trajectories that each of the two needs for one per cent, against "
-                "the covariance, with a cross where the sliders stand.",
+                "Trajectories that the fitted model (solid) and the critic (dashed) "
+                "need for one per cent, against the covariance, with a cross where "
+                "the sliders stand.",
             ),
         ],
         moving=[*lines.values(), *dots.values(), *needed.values(), here_n, here_cov],
@@ -101,7 +107,7 @@ def _excess(
     sizes = np.array(study.sizes, dtype=float)
     fig, ax = figure(
         "trajectories N",
-        "J − J* over J*",
+        "(J − J*) / J*",
         size=(4.7, 3.6),
         xscale="log",
         yscale="log",
@@ -112,8 +118,9 @@ def _excess(
     lines, dots = {}, {}
     for name, label in zip(NAMES, ("fitted model", "critic"), strict=True):
         colour = EXPRESSIONS[name].colour
-        (lines[name],) = ax.plot(sizes, sizes, color=colour, label=label)
-        (dots[name],) = ax.plot(sizes, sizes, "o", color=colour, mfc="none", ms=6)
+        dash, mark = _LOOKS[name]
+        (lines[name],) = ax.plot(sizes, sizes, dash, color=colour, label=label)
+        (dots[name],) = ax.plot(sizes, sizes, mark, color=colour, mfc="none", ms=6)
     (here,) = ax.plot([1, 1], [_LEAST, _LARGEST], color=COLOURS["border"], lw=1)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     return fig, lines, dots, here
@@ -131,7 +138,8 @@ def _needed(study: Diagnoses) -> tuple[Figure, dict[str, Line2D], Line2D]:
         ylim=(_FEWEST, _MOST),
     )
     curves = {
-        name: ax.plot(covs, covs, color=EXPRESSIONS[name].colour)[0] for name in NAMES
+        name: ax.plot(covs, covs, _LOOKS[name][0], color=EXPRESSIONS[name].colour)[0]
+        for name in NAMES
     }
     (here,) = ax.plot([1], [1], "P", color=COLOURS["border"], ms=9)
     return fig, curves, here

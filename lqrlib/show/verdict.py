@@ -109,7 +109,7 @@ def verdict_explorer(found: Verdicts) -> Explorer:
 def _rows(found: Verdicts) -> tuple[Figure, dict[str, Line2D], list[Line2D]]:
     count = len(found.methods)
     fig, ax = figure(
-        "J − J* over J*",
+        "(J − J*) / J*",
         "",
         size=(5.6, 5.0),
         xscale="log",
