@@ -146,7 +146,7 @@ def _shares(study: HackStudy) -> _Part:
     ax.set(xlim=(0, updates), ylim=(_LOW, _HIGH))
     steps, ones = np.arange(updates + 1.0), np.ones(updates + 1)
     shade = band(ax, steps, ones, ones, color=COLOURS["gain"], alpha=0.2)
-    (size,) = ax.plot(steps, ones, color=COLOURS["gain"], label="ESS / N")
+    (size,) = ax.plot(steps, ones, "--", color=COLOURS["gain"], label="ESS / N")
     (excess,) = ax.plot(steps, ones, color=COLOURS["cost"], label="(J − J*) / J*")
     (one,) = ax.plot([], [], ":", color=COLOURS["border"], label="1 / N")
     ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False)

@@ -24,6 +24,14 @@ _LOOKS = {
     "planned gain": (_GREEN, "^"),
     "J above J*": (_GREEN, "o"),
 }
+# Curves and markers are told apart without their colours, too.
+_DASHES = {
+    "A + BK₀": "-.",
+    "A": "-",
+    "B": (0, (8, 2)),
+    "gradient": ":",
+    "J above J*": (0, (4, 1, 1, 1, 1, 1)),
+}
 _CURVES = tuple(name for name in READINGS if name != "planned gain")
 _DATA = {
     "one": "one gain, K₀",
@@ -80,7 +88,7 @@ def model_explorer(study: ModelStudy) -> Explorer:
             ),
             Panel(
                 against,
-                "Medians of five of them against the covariance, and dashed what is "
+                "Medians of five of them against the covariance, and thin what is "
                 "predicted.",
             ),
         ],
@@ -155,9 +163,10 @@ def _covariances(
     laws, curves = [], []
     for name in _CURVES:
         colour, _ = _LOOKS[name]
-        laws += ax.plot(covs, np.ones(len(covs)), "--", color=colour, lw=1)
-        curves += ax.plot(covs, np.ones(len(covs)), color=colour, label=name)
-    ax.plot([], [], "--", color="black", lw=1, label="predicted")
+        ones, dash = np.ones(len(covs)), _DASHES[name]
+        laws += ax.plot(covs, ones, color=colour, lw=0.7)
+        curves += ax.plot(covs, ones, ls=dash, color=colour, label=name)
+    ax.plot([], [], color="black", lw=0.7, label="predicted")
     ax.legend(
         loc="lower right",
         bbox_to_anchor=(1, 1),

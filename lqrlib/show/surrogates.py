@@ -253,7 +253,7 @@ def _plane(lqr: LQR, first: Array) -> _Part:
         ax.add_patch(fill)
         shapes.append(fill)
     shapes += ax.plot([], [], color=_BLUE, lw=0.7)
-    shapes += ax.plot([], [], color=_RED, lw=0.7)
+    shapes += ax.plot([], [], ls=(0, (5, 2)), color=_RED, lw=0.8)  # claims below J*
     shapes += ax.plot([], [], ":", color="black", lw=1.4, label="no claim beyond")
     moment = Polygon(first + _RAYS, fill=False, ec="black", lw=1.2, ls="--")
     moment.set(label="second moment", zorder=2)
