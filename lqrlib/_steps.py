@@ -30,6 +30,26 @@ def root(covariance: Array) -> Array:
     return vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
 
 
+def solved(M: Array, right: Array) -> Array:
+    """M⁻¹ right; nan where M is singular to the last bit, others beside it or not.
+
+    Parameters
+    ----------
+    M : array, shape [..., n, n]
+    right : array, shape [..., n, k]
+
+    Returns
+    -------
+    array, shape [..., n, k]
+    """
+    try:
+        return np.linalg.solve(M, right)
+    except np.linalg.LinAlgError:  # which does not say which of them it was
+        regular = (np.linalg.slogdet(M).sign != 0.0)[..., None, None]
+        safe = np.where(regular, M, np.eye(M.shape[-1]))
+        return np.where(regular, np.linalg.solve(safe, right), np.nan)
+
+
 def step_matrix(A: Array, B: Array, W_root: Array, K: Array, cov_root: Array) -> Array:
     """The matrix that takes (x_t, ξ_t, ζ_t) to (u_t, x_{t+1}).
 

@@ -295,7 +295,7 @@ def planned(cells: Cells, pool: Pool, models: LinearModel, damping: float) -> St
         Theta = ensemble.q_matrix(lqr, models, P)
         curvature = Theta[..., n:, n:]
         E = curvature @ K + Theta[..., n:, :n]
-        return Move(damping * np.linalg.solve(curvature, E), cov, no_batch)
+        return Move(damping * _steps.solved(curvature, E), cov, no_batch)
 
     return step
 

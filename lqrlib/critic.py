@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lqrlib import _validate, exact
+from lqrlib import _steps, _validate, exact
 from lqrlib._validate import Array, Flags
 from lqrlib.problem import LQR
 from lqrlib.rollout import Trajectories, Transitions, transitions, usable
@@ -99,12 +99,8 @@ class Critic(NamedTuple):
             If K is not real and finite with n + m columns and rows in all.
         """
         n, gain = self._split(K)
-        curvature = self.Theta[..., n:, n:]
         # Exactly singular where the data hold no action at all: then there is no step.
-        solvable = (np.linalg.det(curvature) != 0.0)[..., None, None]
-        curvature = np.where(solvable, curvature, np.eye(curvature.shape[-1]))
-        step = np.linalg.solve(curvature, self.gain_error(gain))
-        return np.where(solvable, step, np.nan)
+        return _steps.solved(self.Theta[..., n:, n:], self.gain_error(gain))
 
     def _split(self, K: ArrayLike) -> tuple[int, Array]:
         gain = _validate.real_array("K", K)

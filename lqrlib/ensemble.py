@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lqrlib import _validate
+from lqrlib import _steps, _validate
 from lqrlib._validate import Array, Flags
 from lqrlib.model import LinearModel
 from lqrlib.problem import LQR
@@ -256,7 +256,7 @@ def _facing(part: Array, ndim: int) -> Array:
 def _solved(curvature: Array, slope: Array) -> Array:
     finite = np.isfinite(curvature).all(axis=(-2, -1), keepdims=True)
     safe = np.where(finite, curvature, np.eye(curvature.shape[-1]))
-    return np.where(finite, np.linalg.solve(safe, slope), np.nan)
+    return np.where(finite, _steps.solved(safe, slope), np.nan)
 
 
 def _radius(M: Array) -> Array:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lqrlib import _validate, lyapunov
+from lqrlib import _steps, _validate, lyapunov
 from lqrlib._validate import Array, Flags
 from lqrlib.problem import LQR
 
@@ -334,7 +334,8 @@ def gauss_newton(lqr: LQR, K: ArrayLike) -> Array:
     Returns
     -------
     array, shape [..., m, n]
-        nan where K is unstable.
+        nan where K is unstable, and where R is so small beside γB'PB that their sum is
+        singular in floats.
 
     Raises
     ------
@@ -347,7 +348,7 @@ def gauss_newton(lqr: LQR, K: ArrayLike) -> Array:
     """
     K = lqr.gain(K)
     P = value_matrix(lqr, K)
-    return np.linalg.solve(_curvature(lqr, P), _gain_error(lqr, K, P))
+    return _steps.solved(_curvature(lqr, P), _gain_error(lqr, K, P))
 
 
 @_overflow_is_data
@@ -421,7 +422,7 @@ def average_cost(lqr: LQR, K: ArrayLike, cov: ArrayLike | None = 0.0) -> Array:
 
 def _no_optimum() -> ValueError:
     return _validate.error(
-        "lqr", "a world that some gain stabilises", "no stabilising solution"
+        "lqr", "a world that some gain stabilises", "no stabilising solution in floats"
     )
 
 

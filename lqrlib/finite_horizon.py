@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lqrlib import _validate
+from lqrlib import _steps, _validate
 from lqrlib._validate import Array
 from lqrlib.problem import LQR
 
@@ -289,7 +289,8 @@ def optimal_gains(
     ------
     ValueError
         If ``horizon`` is not a whole number ≥ 1, or so long that the optimal cost
-        leaves the floats; if ``terminal`` has a wrong shape or entry.
+        leaves the floats; if ``terminal`` has a wrong shape or entry; if R + γB'PB is
+        singular in floats.
 
     Notes
     -----
@@ -298,12 +299,20 @@ def optimal_gains(
     T, P = _validate.count("horizon", horizon), terminal_cost(lqr, terminal)
     gains = np.zeros((T, lqr.m, lqr.n))
     for t in reversed(range(T)):
-        gains[t] = -np.linalg.solve(_curvature(lqr, P), lqr.gamma * lqr.B.T @ P @ lqr.A)
+        C = _curvature(lqr, P)
+        gains[t] = -_steps.solved(C, lqr.gamma * lqr.B.T @ P @ lqr.A)
         if not np.isfinite(gains[t]).all():
-            wanted = "an optimal cost that fits a float"
-            raise _validate.error("horizon", wanted, f"{T} stages")
+            raise _no_optimum(T, C)
         P = _before(lqr, gains[t], P)
     return gains
+
+
+def _no_optimum(horizon: int, C: Array) -> ValueError:
+    if np.isfinite(C).all():
+        wanted = "R large enough beside γB'PB for their sum to have an inverse"
+        return _validate.error("lqr", wanted, "a sum that is singular in floats")
+    wanted = "an optimal cost that fits a float"
+    return _validate.error("horizon", wanted, f"{horizon} stages")
 
 
 def stages(lqr: LQR, K: ArrayLike) -> Array:

@@ -134,7 +134,8 @@ def natural_dpg(
     """
     gain = lqr.gain(K)
     known, spread = _critic(lqr, data, gain, critic)
-    return _linear(2.0 * known.gain_error(gain), 2.0 * _gain_error(spread, gain), data)
+    moved = 2.0 * _gain_error(spread, gain)
+    return _linear(2.0 * known.gain_error(gain), moved, data, sure=critic is not None)
 
 
 @_overflow_is_data
@@ -179,7 +180,8 @@ def gauss_newton_dpg(
     step, curvature = known.gauss_newton(gain), known.Theta[..., lqr.n :, lqr.n :]
     # d(Θ_uu⁻¹ E_K) = Θ_uu⁻¹ (dΘ_uu (K − step) + dΘ_ux): an error at the improved gain.
     moved = _gain_error(spread, gain - step)
-    return _linear(step, np.linalg.solve(curvature[..., None, :, :], moved), data)
+    moved = np.linalg.solve(curvature[..., None, :, :], moved)
+    return _linear(step, moved, data, sure=critic is not None)
 
 
 @_overflow_is_data
@@ -332,10 +334,18 @@ def _gain_error(Theta: Array, K: Array) -> Array:
     return Theta[..., n:, n:] @ K[..., None, :, :] + Theta[..., n:, :n]
 
 
-def _linear(gradient: Array, moved: Array, data: Trajectories) -> GradientEstimate:
-    """An estimate whose error is the mean over trajectories of ``moved``."""
+def _linear(
+    gradient: Array, moved: Array, data: Trajectories, *, sure: bool = False
+) -> GradientEstimate:
+    """An estimate whose error is the mean over trajectories of ``moved``.
+
+    One trajectory does not tell how others differ from it: its error is inf, unless the
+    estimate is ``sure``, and takes nothing from the data.
+    """
     N = data.cost.shape[-2]
     error = np.sqrt(np.square(moved).sum(axis=-3)) / N
+    if N == 1 and not sure:
+        error = np.full_like(error, np.inf)
     lost = ~np.isfinite(gradient)
     gradient, error = (np.where(lost, np.nan, part) for part in (gradient, error))
     return GradientEstimate(gradient, error, np.full(gradient.shape[:-2], float(N)))

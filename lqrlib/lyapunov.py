@@ -9,7 +9,9 @@ have the solutions Σ_k Fᵏ D F'ᵏ and Σ_k F'ᵏ C Fᵏ. Squaring F doubles t
 summed terms, so about log₂(1/(1 − ρ)) + 5 rounds suffice, and both equations share
 the powers of F. (Smith's squared iteration: R. A. Smith, 1968, "Matrix equation
 XA + BX = C", SIAM Journal on Applied Mathematics 16(1).) Near ρ = 1 it loses about
-eps/(1 − ρ), like every other method.
+eps/(1 − ρ) for a normal F, and in general eps ‖F‖² ‖(I − F⊗F)⁻¹‖, like every other
+method: for a loop that is far from normal that is up to eps/(1 − ρ)^(2n−1). Where it
+exceeds 1 no digit of a solution is known, nor whether ρ is below 1.
 
 Where ρ(F) ≥ 1 the answer is nan: a finite matrix may solve the equation there without
 being the sum that is meant. So it is where the sum is too large for a float. Of D and C

@@ -63,7 +63,8 @@ def fit(transitions: Transitions) -> LinearModel:
     Returns
     -------
     LinearModel
-        Ŵ is the sum of squared residuals over M − n − m.
+        Ŵ is the sum of squared residuals over M − n − m. Up to n + m rows are fitted
+        without residuals: then Ŵ is zero up to rounding, and says nothing.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lqrlib import _validate, exact
+from lqrlib import _steps, _validate, exact
 from lqrlib._validate import Array, Flags
 from lqrlib.problem import LQR
 
@@ -164,7 +164,7 @@ def domination(lqr: LQR, K: ArrayLike, cov: ArrayLike | None = 0.0) -> Dominatio
     """
     here, best = exact.evaluate(lqr, K, cov), exact.optimal_gain(lqr)
     C, X_best = curvature(lqr, K), exact.state_moment(lqr, best, cov)
-    improvement = here.E.mT @ np.linalg.solve(C, here.E)
+    improvement = here.E.mT @ _steps.solved(C, here.E)
     S = exact.moment_source(lqr, cov)
     least = _eigenvalues(S)[..., 0] ** 2 * _eigenvalues(lqr.R)[0]
     squared = np.square(here.gradient).sum(axis=(-2, -1))
@@ -192,7 +192,8 @@ def step_limit(lqr: LQR, method: str, cov: ArrayLike | None = 0.0) -> float:
     Returns
     -------
     float
-        1/(λ_max(C_*) λ_max(X_*)), 1/λ_max(C_*) or 2.
+        1/(λ_max(C_*) λ_max(X_*)), 1/λ_max(C_*) or 2; inf for the gradient of a world
+        without start and noise, which is zero everywhere.
 
     Raises
     ------
@@ -203,7 +204,8 @@ def step_limit(lqr: LQR, method: str, cov: ArrayLike | None = 0.0) -> float:
     -----
     Equation (local-rate) of `book/exact_gradient.md`.
     """
-    return 2.0 / float(_curvatures(lqr, method, cov).max())
+    largest = float(_curvatures(lqr, method, cov).max())
+    return 2.0 / largest if largest > 0.0 else np.inf
 
 
 def local_rate(

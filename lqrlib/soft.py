@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lqrlib import _validate, exact, ladder
+from lqrlib import _steps, _validate, exact, ladder
 from lqrlib._validate import Array
 from lqrlib.critic import Critic, exact_critic
 from lqrlib.policy import GaussianPolicy
@@ -126,7 +126,8 @@ def best_covariance(lqr: LQR, K: ArrayLike, temperature: float) -> Array:
     Returns
     -------
     array, shape [..., m, m]
-        Symmetric; nan where K is unstable.
+        Symmetric; nan where K is unstable, and where the inverse is of a matrix that
+        is singular in floats.
 
     Raises
     ------
@@ -138,7 +139,7 @@ def best_covariance(lqr: LQR, K: ArrayLike, temperature: float) -> Array:
     Equation (best-covariance) of `book/soft_actor_critic.md`.
     """
     tau, C = _temperature(temperature), _curvature(lqr, K)
-    inverse = np.linalg.inv(C)
+    inverse = _steps.solved(C, np.eye(lqr.m))
     return 0.25 * tau * (inverse + inverse.mT)
 
 
