@@ -1,6 +1,7 @@
 """The built pages, read as files: links, anchors, alternative texts, weight."""
 
 import functools
+import itertools
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,10 +21,14 @@ class Page(HTMLParser):
     def __init__(self, path):
         super().__init__()
         self.path, self.ids, self.links, self.pictures = path, [], [], []
+        self.headings, self.reading = [], False
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
         found = dict(attrs)
+        self.reading |= tag == "article"  # what comes before are menus
+        if self.reading and re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
         if "id" in found:
             self.ids.append(found["id"])
         if tag in {"a", "link"} and "href" in found:
@@ -105,6 +110,14 @@ def test_no_id_stands_twice_on_a_page(pages):
         twice = {i for i in page.ids if page.ids.count(i) > 1}
         # Sphinx-exercise gives the content of every exercise the same id.
         assert twice <= {"exercise-content", "solution-content"}, page.path
+
+
+def test_headings_begin_with_one_title_and_leave_no_level_out(pages, html):
+    for name in pages_of_the_book():
+        levels = pages[html / f"{name}.html"].headings
+        assert (levels[0], levels.count(1)) == (1, 1), name
+        steps = [low - high for high, low in itertools.pairwise(levels)]
+        assert max(steps, default=0) <= 1, name
 
 
 def test_every_picture_has_an_alternative_text(pages):
