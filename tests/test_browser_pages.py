@@ -12,7 +12,12 @@ PAGES = [f"{name}.html" for name in pages_of_the_book()]
 
 # Faults of the theme and its parts, not of this book: a rule, and the start of each
 # place where it is broken. Anything else fails.
-THEIRS = {"aria-required-children": (".citation-list",)}  # docutils: a list of divs
+THEIRS = {
+    "aria-required-children": (".citation-list",),  # docutils: a list of divs
+    "region": (
+        ".sidebar-primary-items__start",
+    ),  # the title of the book, beside the text
+}
 
 
 @pytest.fixture
@@ -131,12 +136,10 @@ def test_on_paper_the_ink_is_dark_no_line_is_cut_and_boxes_are_open(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_nothing_serious(open_page, name, scheme):
+def test_axe_finds_nothing(open_page, name, scheme):
     page = open_page(name, color_scheme=scheme)
     found = []
     for violation in Axe().run(page).response["violations"]:
-        if violation["impact"] not in {"serious", "critical"}:
-            continue
         for node in violation["nodes"]:
             place = " ".join(map(str, node["target"]))
             if not place.startswith(THEIRS.get(violation["id"], ())):
