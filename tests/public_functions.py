@@ -484,7 +484,7 @@ def data_rows():
     data, hack = "data K", "data K cov"
     for function in (d.dpg, d.natural_dpg, d.gauss_newton_dpg):
         yield row(function, data, unstable="any")
-        yield row(function, f"{data} critic", unstable="any")
+        yield row(function, f"{data} critic", unstable="any", alike=True)
     i, r = importance, remedies
     for function in (i.trajectory_is, r.per_step_is):
         yield from variants(function, hack, "baseline", [False, True], unstable="any")
@@ -496,7 +496,7 @@ def data_rows():
     yield row(i.mixture_is, hack, unstable="any")
     yield row(i.clipped_is, hack, options={"limit": 1.5}, unstable="any")
     yield row(r.ppo_is, hack, unstable="any")
-    yield row(r.doubly_robust_is, f"{hack} critic", unstable="any")
+    yield row(r.doubly_robust_is, f"{hack} critic", unstable="any", alike=True)
     yield from variants(
         r.actor_critic_is,
         f"{hack} critic",
@@ -616,7 +616,12 @@ def descent_rows():
         single="terminal",
         shapes=("..., T, m, n",),
     )
-    yield row(descent.moved, "K change=direction going=flag", shapes=("..., m, n",))
+    yield row(
+        descent.moved,
+        "K change=direction going=flag",
+        shapes=("..., m, n",),
+        alike=True,
+    )
 
 
 def mbpo_rows():
