@@ -292,7 +292,13 @@ def of_gaussian(lqr: LQR, critic: Critic, cov: ArrayLike) -> Critic:
     if lqr.gamma == 1.0:
         return critic
     noise = (critic.Theta[..., lqr.n :, lqr.n :] * Sigma).sum(axis=(-2, -1))
-    return critic._replace(const=critic.const + lqr.gamma / (1.0 - lqr.gamma) * noise)
+    const = np.asarray(critic.const + lqr.gamma / (1.0 - lqr.gamma) * noise)
+    return Critic(
+        np.broadcast_to(critic.Theta, (*const.shape, *critic.Theta.shape[-2:])),
+        const,
+        np.broadcast_to(critic.rank, const.shape),
+        np.broadcast_to(critic.condition, const.shape),
+    )
 
 
 def required(lqr: LQR, critic: Critic) -> Critic:

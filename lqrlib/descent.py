@@ -282,7 +282,7 @@ def _searching(
     @np.errstate(over="ignore", invalid="ignore")
     def rule(direction: Array, K: Array) -> Array:
         J, gradient = look(K)
-        core = tuple(range(J.ndim - K.ndim, 0))
+        core = tuple(range(J.ndim - gradient.ndim, 0))
         slope = (gradient * direction).sum(axis=core)
         step, searching = np.zeros(slope.shape), slope > 0.0  # False for nan
         for begin in range(0, _MOST_HALVINGS, _AT_ONCE):

@@ -262,6 +262,7 @@ def evaluate(
     J, found = _cost(lqr, P, Sigma), 2.0 * E @ X[..., :-1, :, :]
     kept = np.isfinite(found).all(axis=(-3, -2, -1)) & np.isfinite(J)
     found = np.where(kept[..., None, None, None], found, np.nan)
+    P, E = (np.broadcast_to(M, (*J.shape, *M.shape[-3:])) for M in (P, E))
     return StageEvaluation(J, found, P, X, E)
 
 

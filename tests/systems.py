@@ -79,6 +79,26 @@ def discounted_source(lqr, cov):
     return lqr.X0 + lqr.gamma / (1 - lqr.gamma) * (lqr.W + lqr.B @ cov @ lqr.B.T)
 
 
+def regular(size, rng):
+    """A matrix far from singular, so that rounding is not what a test measures."""
+    turn = np.linalg.qr(rng.standard_normal((size, size)))[0]
+    return turn * rng.uniform(0.5, 2.0, size)
+
+
+def in_bases(lqr, S, U=None):
+    """The world whose states are Sx and whose actions are Uu."""
+    back, undo = np.linalg.inv(S), np.linalg.inv(np.eye(lqr.m) if U is None else U)
+    return dataclasses.replace(
+        lqr,
+        A=S @ lqr.A @ back,
+        B=S @ lqr.B @ undo,
+        Q=back.T @ lqr.Q @ back,
+        R=undo.T @ lqr.R @ undo,
+        X0=S @ lqr.X0 @ S.T,
+        W=S @ lqr.W @ S.T,
+    )
+
+
 def stabilised_systems():
     """Hypothesis strategy for `stabilised`, with n from 1 to 5 and m from 1 to 3."""
     return st.builds(

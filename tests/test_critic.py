@@ -457,6 +457,15 @@ def test_lstdq_tends_to_the_exact_critic():
     close(found.const, true.const, rtol=0.05)
 
 
+def test_one_critic_and_many_covariances_make_as_many_critics():
+    lqr, K, cov = system(3, 2)
+    covs, quiet = np.stack([cov, 2.0 * cov, 3.0 * cov]), exact_critic(lqr, K)
+    many = of_gaussian(lqr, quiet, covs)
+    for i, one in enumerate(of_gaussian(lqr, quiet, each) for each in covs):
+        for part, wanted in zip(many, one, strict=True):
+            close(part[i], wanted, rtol=1e-12)
+
+
 def test_without_discount_there_is_no_constant():
     lqr = dataclasses.replace(worlds.double_integrator(), gamma=1.0, W=np.zeros((2, 2)))
     critic = exact_critic(lqr, np.array([[-1.0, -1.0]]))

@@ -300,6 +300,15 @@ def test_where_it_cannot_fall_backtracking_stands_still_and_the_others_go_on():
     close(history.K[:, 0], alone.K, rtol=1e-12)
 
 
+def test_backtracking_of_one_gain_searches_for_each_of_many_covariances():
+    lqr, K, _ = system(3, 2)
+    covs = np.stack([spd(2, np.random.default_rng(k)) for k in range(4)])
+    D = exact.gradient(lqr, K, covs)
+    change = backtracking(lqr, cov=covs)(D, K)
+    for found, direction, cov in zip(change, D, covs, strict=True):
+        close(found, backtracking(lqr, cov=cov)(direction, K), rtol=1e-12)
+
+
 @pytest.mark.parametrize("first", [1e6, 1.0])
 def test_backtracking_on_stages_keeps_armijos_promise_and_arrives(first):
     for seed in range(20):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from systems import close, spd, stabilised_systems, stable_gain
+from systems import close, in_bases, regular, spd, stabilised_systems, stable_gain
 
 from lqrlib import exact
 
@@ -23,21 +23,9 @@ def assert_semidefinite(M):
 @every_system
 def test_the_basis_of_the_state_does_not_matter(drawn):
     lqr, K, rng = drawn
-    # Far from singular, so that rounding is not what the test measures.
-    S = np.linalg.qr(rng.standard_normal((lqr.n, lqr.n)))[0] * rng.uniform(
-        0.5, 2, lqr.n
-    )
-    back = np.linalg.inv(S)
-    cov = spd(lqr.m, rng)
-    other = dataclasses.replace(
-        lqr,
-        A=S @ lqr.A @ back,
-        B=S @ lqr.B,
-        Q=back.T @ lqr.Q @ back,
-        X0=S @ lqr.X0 @ S.T,
-        W=S @ lqr.W @ S.T,
-    )
-    moved = K @ back
+    S, cov = regular(lqr.n, rng), spd(lqr.m, rng)
+    other = in_bases(lqr, S)
+    moved = K @ np.linalg.inv(S)
     assert exact.cost(other, moved, cov) == pytest.approx(exact.cost(lqr, K, cov))
     best = exact.optimal_gain(lqr)
     close(exact.optimal_gain(other) @ S, best, rtol=1e-6, atol=1e-7)
