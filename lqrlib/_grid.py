@@ -85,18 +85,17 @@ def plan(
         If an axis is not allowed or has no values, or a seed is no whole number, or
         values of looped axes do not go together with the settings.
     """
-    grid = {name: _listed(f"axes[{name!r}]", axes[name]) for name in axes}
-    listed = _listed("seeds", seeds)
-    for name, values in grid.items():
+    _validate.instance("axes", axes, Mapping)
+    for name in axes:
         if name not in allowed:
             raise _validate.error("axes", f"names among {sorted(allowed)}", name)
-        if not values:
-            raise _validate.error(f"axes[{name!r}]", "at least one value", "none")
-    if not listed:
-        raise _validate.error("seeds", "at least one", "none")
+    grid = {
+        name: _validate.sequence(f"axes[{name!r}]", values)
+        for name, values in axes.items()
+    }
+    listed = _validate.sequence("seeds", seeds)
     for seed in listed:
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-            raise _validate.error("seeds", "whole numbers from 0 on", seed)
+        _validate.seed("seeds", seed)
     looped = [name for name in grid if name not in BATCHED]
     cells = [
         dict(zip(looped, values, strict=True))
@@ -116,10 +115,3 @@ def _changed(settings: Any, cell: dict[str, Any]) -> Any:
 
 def _named(cell: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in cell.items())
-
-
-def _listed(name: str, values: Sequence[Any]) -> tuple[Any, ...]:
-    try:
-        return tuple(values)
-    except TypeError as single:
-        raise _validate.error(name, "a sequence", values) from single

@@ -81,9 +81,8 @@ class Queries(NamedTuple):
             If radius is not above 0, a count not whole, or odd for pairs, or rng no
             generator.
         """
-        radius = _validate.number("radius", radius)
-        if radius <= 0.0:
-            raise _validate.error("radius", "a number above 0", radius)
+        radius = _validate.above_zero("radius", radius)
+        two_point = _validate.flag("two_point", two_point)
         count = _validate.count("n_trajectories", n_trajectories)
         if two_point and count % 2:
             raise _validate.error("n_trajectories", "an even number for pairs", count)

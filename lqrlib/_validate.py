@@ -4,7 +4,8 @@ A fault raises ``ValueError("name: expected …, found …")``. Nothing is repai
 silently, and the caller's arrays are never written to.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ Flags = NDArray[np.bool_]
 # only up to rounding, and an absolute tolerance would reject it when Q is large.
 _SYMMETRY = 1e-10
 _DEFINITENESS = 1e-12
+_LARGEST_SIZE = int(np.iinfo(np.intp).max)
 
 
 def error(name: str, expected: str, found: object) -> ValueError:
@@ -43,11 +45,67 @@ def number(name: str, value: Any) -> float:
     return float(array)
 
 
+def above_zero(name: str, value: Any) -> float:
+    """One finite real number > 0."""
+    found = number(name, value)
+    if found <= 0.0:
+        raise error(name, "a number above 0", value)
+    return found
+
+
 def count(name: str, value: Any) -> int:
-    """A whole number, at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+    """A whole number, at least 1, that can be the size of an array."""
+    if not _is_whole(value) or value < 1:
         raise error(name, "a whole number, at least 1", value)
+    if value > _LARGEST_SIZE:
+        raise error(name, f"a whole number, at most {_LARGEST_SIZE}", value)
     return int(value)
+
+
+def seed(name: str, value: Any) -> int:
+    """A whole number, at least 0, however large."""
+    if not _is_whole(value) or value < 0:
+        raise error(name, "a whole number, at least 0", value)
+    return int(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False: "no" and [False] would both count as yes."""
+    if not isinstance(value, bool | np.bool_):
+        raise error(name, "True or False", repr(value))
+    return bool(value)
+
+
+def choice(name: str, value: Any, known: Iterable[str]) -> str:
+    """One of the known words."""
+    words = tuple(known)
+    if not isinstance(value, str) or value not in words:
+        raise error(name, f"one of {words}", repr(value))
+    return value
+
+
+def function(name: str, value: Any) -> None:
+    """Refuse what cannot be called."""
+    if not callable(value):
+        raise error(name, "a callable", type(value).__name__)
+
+
+def listed(name: str, value: Any) -> tuple[Any, ...]:
+    """The members of what is listed; a text is not a list of letters."""
+    if isinstance(value, str | bytes | Mapping):
+        raise error(name, "a sequence", repr(value))
+    try:
+        return tuple(value)
+    except TypeError as single:
+        raise error(name, "a sequence", repr(value)) from single
+
+
+def sequence(name: str, value: Any) -> tuple[Any, ...]:
+    """The members of what is listed, at least one."""
+    found = listed(name, value)
+    if not found:
+        raise error(name, "at least one", "none")
+    return found
 
 
 def generator(name: str, value: Any) -> np.random.Generator:
@@ -55,6 +113,16 @@ def generator(name: str, value: Any) -> np.random.Generator:
     if not isinstance(value, np.random.Generator):
         raise error(name, "a numpy.random.Generator", type(value).__name__)
     return value
+
+
+@contextmanager
+def within_floats(name: str) -> Iterator[None]:
+    """Refuse an argument that leads beyond the floats, where inf is no answer."""
+    try:
+        with np.errstate(over="raise", invalid="raise"):
+            yield
+    except (FloatingPointError, np.linalg.LinAlgError) as left:
+        raise error(name, "what leads to finite numbers", str(left)) from left
 
 
 def instance(name: str, value: object, *kinds: type) -> None:
@@ -80,6 +148,15 @@ def stack(name: str, value: Any, shape: tuple[int, ...]) -> Array:
     if array.shape[-len(shape) :] != shape:
         wanted = "(…, " + ", ".join(map(str, shape)) + ")"
         raise error(name, f"shape {wanted}", array.shape)
+    return array
+
+
+def stages(name: str, value: Any, shape: tuple[int, int]) -> Array:
+    """Finite real [..., T, m, n]: a matrix for each of T stages."""
+    array = stack(name, value, shape)
+    if array.ndim < 3:
+        m, n = shape
+        raise error(name, f"shape (…, T, {m}, {n})", array.shape)
     return array
 
 
@@ -149,6 +226,26 @@ def square(name: str, value: Any, like: tuple[int, ...] | None = None) -> Array:
     return array
 
 
+def result(name: str, value: Any, shape: tuple[int, ...] | None = None) -> Array:
+    """Real, not copied; a result of arithmetic, so it may hold nan, inf."""
+    array = _real(name, value)
+    if shape is not None and array.shape != shape:
+        raise error(name, f"shape {shape}", array.shape)
+    return array
+
+
+def flags(name: str, value: Any, shape: tuple[int, ...]) -> Flags:
+    """Booleans of one shape, not copied."""
+    try:
+        array = np.asarray(value)
+    except ValueError as ragged:
+        raise error(name, "booleans", type(value).__name__) from ragged
+    if array.dtype != bool or array.shape != shape:
+        found = f"{array.dtype} of shape {array.shape}"
+        raise error(name, f"booleans of shape {shape}", found)
+    return array
+
+
 def covariance(name: str, value: Any, size: int, *, strict: bool = False) -> Array:
     """Σ as [..., m, m] from a scalar σ² (meaning σ²I), a matrix or ``None`` (0)."""
     array = real_array(name, 0.0 if value is None else value)
@@ -170,8 +267,15 @@ def discount(name: str, value: Any) -> float:
     return float(array)
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def _real(name: str, value: Any) -> Array:
     """``value`` as float64, not empty; a copy only where it has to be."""
+    # NumPy would show what a mask hides.
+    if np.ma.is_masked(value):
+        raise error(name, "a real array", "masked entries")
     try:
         raw = np.asarray(value)
     except (ValueError, TypeError) as ragged:

@@ -9,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lqrlib import _validate
 from lqrlib._validate import Array
 from lqrlib.critic import products
 from lqrlib.estimate import GradientEstimate, mean_and_error
 from lqrlib.policy import GaussianPolicy
 from lqrlib.problem import LQR
-from lqrlib.rollout import Trajectories
+from lqrlib.rollout import Trajectories, checked
 from lqrlib.weights import add_up, effective_sample_size, log_weights, weighed
 
 _TINY, _HUGE = np.finfo(np.float64).tiny, np.finfo(np.float64).max
@@ -42,6 +43,35 @@ class Weighted(NamedTuple):
     u: Array
     cost: Array
     w: Array
+
+
+def of_policy(
+    lqr: LQR, data: Trajectories, K: ArrayLike, cov: ArrayLike
+) -> tuple[GaussianPolicy, Trajectories]:
+    """What every weighted sum is given, checked.
+
+    Parameters
+    ----------
+    lqr : LQR
+    data : Trajectories
+    K : array, shape [..., m, n]
+    cov : float or array, shape [..., m, m]
+
+    Returns
+    -------
+    policy : GaussianPolicy
+    data : Trajectories
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong shape, type or entry, by name.
+    """
+    _validate.instance("lqr", lqr, LQR)
+    policy, data = GaussianPolicy(lqr.gain(K), cov), checked("data", data, lqr)
+    _validate.leading("K", policy.K, 2, data.cost.shape[:-2])
+    _validate.leading("cov", policy.cov, 2, data.cost.shape[:-2])
+    return policy, data
 
 
 def weighted(

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from lqrlib import _validate, exact, finite_horizon, lyapunov
 from lqrlib._validate import Array
-from lqrlib._weighted import to_go, weighted
+from lqrlib._weighted import discounts, to_go, weighted
 from lqrlib.policy import GaussianPolicy
 from lqrlib.problem import LQR
 from lqrlib.rollout import Trajectories, draw_each, rollout
@@ -214,32 +214,34 @@ def check_gradient(
     (2013), "Monte Carlo theory, methods and examples", ch. 8. The level is shared out
     among all comparisons by Bonferroni's inequality.
     """
-    if not callable(gradient):
-        raise _validate.error("gradient", "a callable", type(gradient).__name__)
-    if not isinstance(target, str) or target not in TARGETS:
-        raise _validate.error("target", f"one of {tuple(TARGETS)}", repr(target))
+    _validate.instance("lqr", lqr, LQR)
+    _validate.function("gradient", gradient)
+    target = _validate.choice("target", target, TARGETS)
     N = _validate.count("n_trajectories", n_trajectories)
     T = _validate.count("horizon", horizon)
     if _validate.count("data_sets", data_sets) < _FEWEST:
         raise _validate.error("data_sets", f"at least {_FEWEST}", data_sets)
-    if _validate.number("reach", reach) <= 0.0:
-        raise _validate.error("reach", "a number above 0", reach)
+    reach = _validate.above_zero("reach", reach)
     if _validate.number("tolerance", tolerance) < 0.0:
         raise _validate.error("tolerance", "a number of at least 0", tolerance)
-    if not 0.0 < _validate.number("level", level) < 1.0:
+    level = _validate.number("level", level)
+    if not 0.0 < level < 1.0:
         raise _validate.error("level", "a number between 0 and 1", level)
     behaviour = _validate.matrix("K_behaviour", K_behaviour, (lqr.m, lqr.n))
     if _validate.covariance("cov", cov, lqr.m, strict=True).ndim > 2:
         raise _validate.error("cov", "one covariance", f"shape {np.shape(cov)}")
-    K = _gains(lqr, behaviour, cov, T, reach, _validate.generator("rng", rng))
-    task = _Task(lqr, cov, N, T, K, np.stack([*K[:3], behaviour]))
-    exact_values = task.exact_values(target)
+    rng = _validate.generator("rng", rng)
+    with _validate.within_floats("K_behaviour"):
+        K = _gains(lqr, behaviour, cov, T, reach, rng)
+        task = _Task(lqr, cov, N, T, K, np.stack([*K[:3], behaviour]))
+        exact_values = task.exact_values(target)
     if not np.isfinite(exact_values).all():
         wanted = "finite exact values there and nearby"
         raise _validate.error("K_behaviour", wanted, exact_values.min())
     with np.errstate(over="ignore", invalid="ignore"):
         found, known, weight = _sampled(task, gradient, data_sets, rng)
-        compared = _compare(exact_values, found, known, weight)
+        with _validate.within_floats("K_behaviour"):
+            compared = _compare(exact_values, found, known, weight)
         spare = data_sets - 1 - known.shape[-1]
         return _report(task, target, compared, spare, tolerance, level)
 
@@ -318,11 +320,12 @@ def _own(lqr: LQR, data: Trajectories, K: Array, cov: ArrayLike) -> tuple[Array,
     Both also for a cost that is always 1: what a constant baseline adds. In one pass,
     since the four [4, ..., m, n] share weights and scores, and no error is wanted.
     """
-    costs = np.stack([data.cost, np.ones_like(data.cost)])
-    policy, part, _ = weighted(lqr, data._replace(cost=costs), K, cov)
-    last, returns = part.w[..., -1:, :], part.cost.sum(axis=-2, keepdims=True)
-    whole = np.broadcast_to(last * returns, part.cost.shape)
-    paid = np.concatenate([to_go(part.w * part.cost), whole])[[0, 2, 1, 3]]
+    policy, part, _ = weighted(lqr, data, K, cov)
+    always = np.broadcast_to(discounts(lqr, data)[:, None], part.cost.shape)
+    costs = np.stack([part.cost, always])
+    last, returns = part.w[..., -1:, :], costs.sum(axis=-2, keepdims=True)
+    whole = np.broadcast_to(last * returns, costs.shape)
+    paid = np.concatenate([to_go(part.w * costs), whole])[[0, 2, 1, 3]]
     e = residual(policy.K[..., None], part.x, part.u)
     total = ((paid[..., None, :] * e) @ part.x.mT).sum(axis=-3) / e.shape[-1]
     return np.linalg.solve(policy.cov, total), last.mean(axis=(-2, -1))
@@ -340,6 +343,7 @@ def _as_matrix(found: Any, shape: tuple[int, ...]) -> Array:
     return array.astype(np.float64)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _compare(
     exact_values: Array, found: Array, known: Array, weight: Array
 ) -> dict[str, Comparison]:

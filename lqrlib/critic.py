@@ -19,10 +19,17 @@ from numpy.typing import ArrayLike, NDArray
 from lqrlib import _steps, _validate, exact
 from lqrlib._validate import Array, Flags
 from lqrlib.problem import LQR
-from lqrlib.rollout import Trajectories, Transitions, transitions, usable
+from lqrlib.rollout import (
+    Trajectories,
+    Transitions,
+    checked,
+    transitions,
+    usable,
+)
 
 # Of the features' Gram matrix, whose condition number is that of the features squared.
 _NEGLIGIBLE = 1e-14
+_overflow_is_data = np.errstate(over="ignore", invalid="ignore")
 
 
 class Critic(NamedTuple):
@@ -63,6 +70,7 @@ class Critic(NamedTuple):
         lowest = np.linalg.eigvalsh(np.where(finite, self.Theta, 0.0))[..., 0]
         return self.determined & (lowest > 0.0)
 
+    @_overflow_is_data
     def gain_error(self, K: ArrayLike) -> Array:
         """Ê_K = Θ_uu K + Θ_ux; half of ∂Q/∂u at u = Kx is Ê_K x.
 
@@ -82,6 +90,7 @@ class Critic(NamedTuple):
         n, gain = self._split(K)
         return self.Theta[..., n:, n:] @ gain + self.Theta[..., n:, :n]
 
+    @_overflow_is_data
     def gauss_newton(self, K: ArrayLike) -> Array:
         """Θ_uu⁻¹ (Θ_uu K + Θ_ux): from K, one step of policy iteration backwards.
 
@@ -183,6 +192,7 @@ def sums(lqr: LQR, transitions: Transitions) -> Moments:
     return moments(*_columns(lqr, transitions))
 
 
+@_overflow_is_data
 def linearised(lqr: LQR, data: Trajectories, K: ArrayLike) -> tuple[Critic, Array]:
     """LSTDQ on trajectories, and how each of them moves Θ̂ to first order.
 
@@ -206,6 +216,8 @@ def linearised(lqr: LQR, data: Trajectories, K: ArrayLike) -> tuple[Critic, Arra
     ValueError
         As `lstdq`.
     """
+    _validate.instance("lqr", lqr, LQR)
+    data = checked("data", data, lqr)
     *lead, N, T = data.cost.shape
     z, cost, x_next, used = _columns(lqr, transitions(data))
     gain = lqr.gain(K)
@@ -229,6 +241,7 @@ def linearised(lqr: LQR, data: Trajectories, K: ArrayLike) -> tuple[Critic, Arra
     return critic, _symmetric(moved[..., : len(i)], lqr.n + lqr.m)
 
 
+@_overflow_is_data
 def exact_critic(lqr: LQR, K: ArrayLike, cov: ArrayLike | None = 0.0) -> Critic:
     """The true action value of N(Kx, Σ), as a critic.
 
@@ -252,6 +265,7 @@ def exact_critic(lqr: LQR, K: ArrayLike, cov: ArrayLike | None = 0.0) -> Critic:
     ValueError
         If K or cov has a wrong shape or entry.
     """
+    _validate.instance("lqr", lqr, LQR)
     gain, Sigma = lqr.gain(K), _validate.covariance("cov", cov, lqr.m)
     _validate.leading("cov", Sigma, 2, gain.shape[:-2])
     Theta = exact.q_matrix(lqr, gain)
@@ -267,6 +281,7 @@ def exact_critic(lqr: LQR, K: ArrayLike, cov: ArrayLike | None = 0.0) -> Critic:
     )
 
 
+@_overflow_is_data
 def of_gaussian(lqr: LQR, critic: Critic, cov: ArrayLike) -> Critic:
     """The action value of N(Kx, Σ) from that of u = Kx: a larger constant.
 
@@ -285,20 +300,56 @@ def of_gaussian(lqr: LQR, critic: Critic, cov: ArrayLike) -> Critic:
     Raises
     ------
     ValueError
-        If cov has a wrong shape or entry.
+        If cov or a part of the critic has a wrong shape or entry.
     """
+    known = fitting(lqr, critic)
     Sigma = _validate.covariance("cov", cov, lqr.m)
-    _validate.leading("cov", Sigma, 2, critic.const.shape)
+    _validate.leading("cov", Sigma, 2, known.const.shape)
     if lqr.gamma == 1.0:
         return critic
-    noise = (critic.Theta[..., lqr.n :, lqr.n :] * Sigma).sum(axis=(-2, -1))
-    const = np.asarray(critic.const + lqr.gamma / (1.0 - lqr.gamma) * noise)
+    noise = (known.Theta[..., lqr.n :, lqr.n :] * Sigma).sum(axis=(-2, -1))
+    const = np.asarray(known.const + lqr.gamma / (1.0 - lqr.gamma) * noise)
     return Critic(
-        np.broadcast_to(critic.Theta, (*const.shape, *critic.Theta.shape[-2:])),
+        np.broadcast_to(known.Theta, (*const.shape, *known.Theta.shape[-2:])),
         const,
-        np.broadcast_to(critic.rank, const.shape),
-        np.broadcast_to(critic.condition, const.shape),
+        np.broadcast_to(known.rank, const.shape),
+        np.broadcast_to(known.condition, const.shape),
     )
+
+
+def fitting(lqr: LQR, critic: Critic, K: Array | None = None) -> Critic:
+    """A critic whose parts are what they should be, and fit the world.
+
+    Parameters
+    ----------
+    lqr : LQR
+        Gives the sizes.
+    critic : Critic
+        May hold nan, as the critic of an unstable gain does.
+    K : array, shape [..., m, n], optional
+        Gains whose leading axes it has to face.
+
+    Returns
+    -------
+    Critic
+        With float64 arrays.
+
+    Raises
+    ------
+    ValueError
+        If it is no critic, or a part of it has a wrong shape or type.
+    """
+    _validate.instance("lqr", lqr, LQR)
+    _validate.instance("critic", critic, Critic)
+    width = lqr.n + lqr.m
+    Theta = _validate.square("critic.Theta", critic.Theta, (width, width))
+    const, _, condition = (
+        _validate.result(f"critic.{name}", getattr(critic, name), Theta.shape[:-2])
+        for name in ("const", "rank", "condition")
+    )
+    if K is not None:
+        _validate.leading("critic", Theta, 2, K.shape[:-2])
+    return critic._replace(Theta=Theta, const=const, condition=condition)
 
 
 def required(lqr: LQR, critic: Critic) -> Critic:
@@ -319,9 +370,10 @@ def required(lqr: LQR, critic: Critic) -> Critic:
     ValueError
         If the features of the data have too small a rank.
     """
+    critic = fitting(lqr, critic)
     if not critic.determined.all():
         wanted = f"features of rank {feature_count(lqr)} (more noise, or other gains)"
-        raise _validate.error("data", wanted, f"rank {critic.rank.min()}")
+        raise _validate.error("data", wanted, f"rank {np.min(critic.rank)}")
     return critic
 
 
@@ -336,7 +388,13 @@ def feature_count(lqr: LQR) -> int:
     -------
     int
         Without the constant at γ = 1.
+
+    Raises
+    ------
+    ValueError
+        If ``lqr`` is no world.
     """
+    _validate.instance("lqr", lqr, LQR)
     width = lqr.n + lqr.m
     return width * (width + 1) // 2 + (lqr.gamma < 1.0)
 
@@ -485,8 +543,9 @@ def solve(lqr: LQR, collected: Moments, K: Array) -> Critic:
 
 def _columns(lqr: LQR, rows: Transitions) -> tuple[Array, Array, Array, Flags]:
     """Checked z [..., n+m, M], cost, x' [..., n, M], and which rows count."""
-    checked, used = usable(rows)
-    x, u, cost, x_next = checked
+    _validate.instance("lqr", lqr, LQR)
+    kept, used = usable(rows)
+    x, u, cost, x_next = kept
     if (x.shape[-1], u.shape[-1]) != (lqr.n, lqr.m):
         found = (x.shape[-1], u.shape[-1])
         raise _validate.error("transitions", f"(n, m) = ({lqr.n}, {lqr.m})", found)

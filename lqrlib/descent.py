@@ -59,10 +59,10 @@ def descend(
     ValueError
         If K0 has a wrong shape or entry, or an argument is of another kind.
     """
-    path, costs = _walk(
-        lqr.gain(K0), lambda K: exact.cost(lqr, K), gradient, step, updates
-    )
-    optimum = float(exact.cost(lqr, exact.optimal_gain(lqr)))
+    _validate.instance("lqr", lqr, LQR)
+    first = _validate.stack("K0", K0, (lqr.m, lqr.n))
+    path, costs = _walk(first, lambda K: exact.cost(lqr, K), gradient, step, updates)
+    optimum = _finite("lqr", exact.cost(lqr, exact.optimal_gain(lqr)))
     return History.judge(path, costs, optimum, within=within)
 
 
@@ -110,14 +110,16 @@ def descend_stages(
     With `lqrlib.finite_horizon.gradient`, the exact method of Hambly, Xu & Yang (2021),
     Theorem 3.3; with `lqrlib.gradients.zeroth_order_stages`, that of their Algorithm 1.
     """
-    gains = finite_horizon.stages(lqr, K0)
+    _validate.instance("lqr", lqr, LQR)
+    gains = _validate.stages("K0", K0, (lqr.m, lqr.n))
 
     def cost(K: Array) -> Array:
         return finite_horizon.cost(lqr, K, terminal=terminal)
 
     path, costs = _walk(gains, cost, gradient, step, updates)
     best = finite_horizon.optimal_gains(lqr, gains.shape[-3], terminal=terminal)
-    return History.judge(path, costs, float(cost(best)), within=within, stages=True)
+    optimum = _finite("lqr" if terminal is None else "terminal", cost(best))
+    return History.judge(path, costs, optimum, within=within, stages=True)
 
 
 def of_length(length: float) -> Rule:
@@ -181,6 +183,7 @@ def backtracking(lqr: LQR, first: float = 1.0, *, cov: ArrayLike | None = 0.0) -
     Armijo (1966), "Minimization of functions having Lipschitz continuous first partial
     derivatives".
     """
+    _validate.instance("lqr", lqr, LQR)
     Sigma = _validate.covariance("cov", cov, lqr.m)
 
     def look(K: Array) -> tuple[Array, Array]:
@@ -215,6 +218,7 @@ def backtracking_stages(
         If ``first`` is not a number above 0, or ``terminal`` has a wrong shape or
         entry.
     """
+    _validate.instance("lqr", lqr, LQR)
     last = finite_horizon.terminal_cost(lqr, terminal)
 
     def look(K: Array) -> tuple[Array, Array]:
@@ -245,6 +249,12 @@ def moved(K: Array, change: Array, going: Flags) -> Array:
     return np.where(usable & np.expand_dims(going, core), K - change, K)
 
 
+def _finite(name: str, optimum: Array) -> float:
+    if not np.isfinite(optimum):
+        raise _validate.error(name, "an optimal cost that fits a float", optimum)
+    return float(optimum)
+
+
 def _walk(
     K: Array,
     cost: Callable[[Array], Array],
@@ -252,6 +262,7 @@ def _walk(
     step: float | Rule,
     updates: int,
 ) -> tuple[Array, Array]:
+    _validate.function("gradient", gradient)
     rule = step if callable(step) else _scaled(_validate.number("step", step))
     path, costs = [K], [cost(K)]
     for _ in range(_validate.count("updates", updates)):
@@ -261,9 +272,11 @@ def _walk(
             costs.append(costs[-1])
             continue
         found = gradient(K)
-        direction = found.gradient if isinstance(found, GradientEstimate) else found
+        if isinstance(found, GradientEstimate):
+            found = found.gradient
+        direction = _validate.result("gradient", found, K.shape)
         with np.errstate(over="ignore", invalid="ignore"):
-            change = rule(np.asarray(direction), K)
+            change = _validate.result("step", rule(direction, K), K.shape)
         K = moved(K, change, going)
         path.append(K)
         costs.append(cost(K))
@@ -275,9 +288,7 @@ def _searching(
     cost: Callable[[Array], Array],
     first: float,
 ) -> Rule:
-    factor = _validate.number("first", first)
-    if factor <= 0.0:
-        raise _validate.error("first", "a number above 0", first)
+    factor = _validate.above_zero("first", first)
 
     @np.errstate(over="ignore", invalid="ignore")
     def rule(direction: Array, K: Array) -> Array:

@@ -269,6 +269,7 @@ def diagnose(
     return diagnoses(lqr, K, [cov], horizon, n)[0]
 
 
+@_validate.within_floats("K")
 def diagnoses(
     lqr: LQR, K: ArrayLike, covs: Sequence[ArrayLike | None], horizon: int, n: int
 ) -> tuple[Diagnosis, ...]:
@@ -295,9 +296,7 @@ def diagnoses(
     """
     _validate.instance("lqr", lqr, LQR)
     size = _validate.count("n", n)
-    if not len(covs):
-        raise _validate.error("covs", "at least one covariance", "none")
-    starts = [_start(lqr, K, cov) for cov in covs]
+    starts = [_start(lqr, K, cov) for cov in _validate.sequence("covs", covs)]
     T = _validate.count("horizon", horizon)
     gain, every = starts[0][0], np.stack([Sigma for _, Sigma in starts])
     weights = _weights(lqr, gain, every, T)

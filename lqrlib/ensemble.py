@@ -19,6 +19,7 @@ from lqrlib._validate import Array, Flags
 from lqrlib.model import LinearModel
 from lqrlib.problem import LQR
 
+_overflow_is_data = np.errstate(over="ignore", invalid="ignore")
 _MOST_ITERATIONS, _SAME = 10_000, 1e-13
 
 
@@ -55,12 +56,14 @@ def stack(members: Sequence[LinearModel]) -> LinearModel:
     ValueError
         If there is none, or shapes differ.
     """
-    if len({member.B.shape for member in members}) != 1:
-        shapes = [member.B.shape for member in members] or "none"
+    models = [_parts(model) for model in _validate.sequence("members", members)]
+    shapes = {tuple(part.shape for part in model) for model in models}
+    if len(shapes) > 1:
         raise _validate.error("members", "models of one shape", shapes)
-    return LinearModel(*map(np.stack, zip(*members, strict=True)))
+    return LinearModel(*map(np.stack, zip(*models, strict=True)))
 
 
+@_overflow_is_data
 def second_moment_map(lqr: LQR, members: LinearModel, K: ArrayLike) -> Array:
     """The matrix of P → γ mean_e (A_e + B_e K)'P(A_e + B_e K) on vec(P).
 
@@ -82,8 +85,8 @@ def second_moment_map(lqr: LQR, members: LinearModel, K: ArrayLike) -> Array:
     ValueError
         If K or the members do not fit the world.
     """
+    members = _checked(lqr, members)
     gain, n = lqr.gain(K), lqr.n
-    _check(lqr, members)
     A, B = (_facing(part, gain.ndim) for part in (members.A, members.B))
     F = A + B @ gain
     kron = np.einsum("...ki,...lj->...ijkl", F, F).mean(axis=0)
@@ -112,6 +115,7 @@ def is_stable(lqr: LQR, members: LinearModel, K: ArrayLike) -> Flags:
     return _radius(second_moment_map(lqr, members, K)) < 1.0
 
 
+@_overflow_is_data
 def value_matrix(lqr: LQR, members: LinearModel, K: ArrayLike) -> Array:
     """P = Q + K'RK + γ mean_e (A_e + B_e K)'P(A_e + B_e K).
 
@@ -133,8 +137,8 @@ def value_matrix(lqr: LQR, members: LinearModel, K: ArrayLike) -> Array:
     ValueError
         If K or the members do not fit the world.
     """
+    one_step = second_moment_map(lqr, members, K)
     gain, n = lqr.gain(K), lqr.n
-    one_step = second_moment_map(lqr, members, gain)
     stage = lqr.Q + gain.mT @ lqr.R @ gain
     stable = _radius(one_step) < 1.0
     stage = np.broadcast_to(stage, (*stable.shape, n, n))
@@ -144,6 +148,7 @@ def value_matrix(lqr: LQR, members: LinearModel, K: ArrayLike) -> Array:
     return np.where(stable[..., None, None], 0.5 * (found + found.mT), np.nan)
 
 
+@_overflow_is_data
 def q_matrix(lqr: LQR, members: LinearModel, P: Array) -> Array:
     """Θ = blockdiag(Q, R) + γ mean_e [A_e, B_e]'P[A_e, B_e].
 
@@ -164,13 +169,15 @@ def q_matrix(lqr: LQR, members: LinearModel, P: Array) -> Array:
     Raises
     ------
     ValueError
-        If the members do not fit the world.
+        If P or the members do not fit the world.
     """
-    _check(lqr, members)
+    members = _checked(lqr, members)
+    P = _validate.square("P", P, (lqr.n, lqr.n))
     A, B = (_facing(part, P.ndim) for part in (members.A, members.B))
     return _action_values(lqr, A, B, P)
 
 
+@_overflow_is_data
 def optimal_gain(lqr: LQR, members: LinearModel) -> Plan:
     """The best gain of the imagined world, by value iteration.
 
@@ -197,7 +204,7 @@ def optimal_gain(lqr: LQR, members: LinearModel) -> Plan:
     with stochastic parameters": value iteration converges from 0 if any gain has a
     finite cost.
     """
-    _check(lqr, members)
+    members = _checked(lqr, members)
     E, *lead = np.broadcast_shapes(members.A.shape[:-2], members.B.shape[:-2])
     parts = [members.A, members.B]
     A, B = (np.broadcast_to(M, (E, *lead, *M.shape[-2:])) for M in parts)
@@ -236,15 +243,27 @@ def _action_values(lqr: LQR, A: Array, B: Array, P: Array) -> Array:
     return np.asarray(Theta)
 
 
-def _check(lqr: LQR, members: LinearModel) -> None:
+def _parts(model: LinearModel) -> list[Array]:
+    _validate.instance("members", model, LinearModel)
+    named = zip(model._fields, model, strict=True)
+    return [_validate.result(f"members.{name}", part) for name, part in named]
+
+
+def _checked(lqr: LQR, members: LinearModel) -> LinearModel:
     """Refuse members of other sizes than the world's, or without their own axis."""
-    for name, part, core in (
-        ("A", members.A, (lqr.n, lqr.n)),
-        ("B", members.B, (lqr.n, lqr.m)),
-    ):
-        if np.ndim(part) < 3 or np.shape(part)[-2:] != core:
+    _validate.instance("lqr", lqr, LQR)
+    _validate.instance("members", members, LinearModel)
+    parts = {}
+    for name, core in (("A", (lqr.n, lqr.n)), ("B", (lqr.n, lqr.m))):
+        part = _validate.stack(f"members.{name}", getattr(members, name), core)
+        if part.ndim < 3:
             wanted = f"shape (members, …, {core[0]}, {core[1]})"
-            raise _validate.error(f"members.{name}", wanted, np.shape(part))
+            raise _validate.error(f"members.{name}", wanted, part.shape)
+        parts[name] = part
+    lead, found = parts["A"].shape[:-2], parts["B"].shape[:-2]
+    if lead != found:
+        raise _validate.error("members.B", f"leading axes {lead}, as A has", found)
+    return members._replace(**parts)
 
 
 def _facing(part: Array, ndim: int) -> Array:

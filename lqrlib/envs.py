@@ -142,10 +142,10 @@ class LQREnv(gymnasium.Env[Array, Array]):
         Raises
         ------
         ValueError
-            If an option is unknown, or x0 is not finite, of shape [n] and within
-            ``state_limit``.
+            If the seed is no whole number of at least 0, an option is unknown, or x0 is
+            not finite, of shape [n] and within ``state_limit``.
         """
-        super().reset(seed=seed)
+        super().reset(seed=None if seed is None else _validate.seed("seed", seed))
         self._x = self._motion.starts(1, self.np_random, options)
         self._steps, self._clipped = 0, 0
         return self._x[0].copy(), {}
@@ -276,10 +276,10 @@ class LQRVectorEnv(VectorEnv[Array, Array, Any]):
         Raises
         ------
         ValueError
-            If an option is unknown, or x0 is not finite, of a shape as above and within
-            ``state_limit``.
+            If the seed is no whole number of at least 0, an option is unknown, or x0 is
+            not finite, of a shape as above and within ``state_limit``.
         """
-        super().reset(seed=seed)
+        super().reset(seed=None if seed is None else _validate.seed("seed", seed))
         self._x = self._motion.starts(self.num_envs, self.np_random, options)
         self._steps: Counts = np.zeros(self.num_envs, dtype=np.int64)
         self._clipped: Counts = np.zeros(self.num_envs, dtype=np.int64)
@@ -367,9 +367,7 @@ class _Motion:
     ) -> None:
         self.lqr = lqr = _world(lqr)
         self.action_limit = _action_limit(action_limit, lqr.m)
-        self.state_limit = _validate.number("state_limit", state_limit)
-        if self.state_limit <= 0.0:
-            raise _validate.error("state_limit", "a positive number", state_limit)
+        self.state_limit = _validate.above_zero("state_limit", state_limit)
         self._start_root = _steps.root(lqr.X0)
         # (x, u, ζ) -> (x', terms whose squares sum to the cost), with w = L_W ζ.
         stage = _steps.root(stage_matrix(lqr)).T
@@ -390,6 +388,8 @@ class _Motion:
         options: Mapping[str, Any] | None = None,
     ) -> Array:
         """Initial states [count, n], drawn or as ``options`` say."""
+        if options is not None:
+            _validate.instance("options", options, Mapping)
         unknown = set(options or ()) - {"x0"}
         if unknown:
             raise _validate.error("options", "x0 or nothing", sorted(unknown))

@@ -63,6 +63,7 @@ def is_stable(lqr: LQR, K: ArrayLike) -> Flags:
     ValueError
         If K is not real and finite with last axes (m, n).
     """
+    _validate.instance("lqr", lqr, LQR)
     return lyapunov.is_stable(_discounted_loop(lqr, lqr.gain(K)))
 
 
@@ -89,6 +90,7 @@ def value_matrix(lqr: LQR, K: ArrayLike) -> Array:
     Equation (value-matrix) of `book/known_world.md`. Fazel et al. (2018) write it
     for u = −Kx.
     """
+    _validate.instance("lqr", lqr, LQR)
     K = lqr.gain(K)
     return lyapunov.adjoint(_discounted_loop(lqr, K), _stage_cost(lqr, K))
 
@@ -120,6 +122,7 @@ def state_moment(lqr: LQR, K: ArrayLike, cov: ArrayLike | None = 0.0) -> Array:
     -----
     Equation (state-moment) of `book/known_world.md`.
     """
+    _validate.instance("lqr", lqr, LQR)
     K = lqr.gain(K)
     Sigma = _policy_covariance(lqr, K, cov)
     return lyapunov.forward(_discounted_loop(lqr, K), _moment_source(lqr, Sigma))
@@ -145,6 +148,7 @@ def moment_source(lqr: LQR, cov: ArrayLike | None = 0.0) -> Array:
     ValueError
         If cov has a wrong shape or entry; if γ = 1 while W or Σ is not zero.
     """
+    _validate.instance("lqr", lqr, LQR)
     return _moment_source(lqr, _validate.covariance("cov", cov, lqr.m))
 
 
@@ -205,6 +209,7 @@ def gain_error(lqr: LQR, K: ArrayLike) -> Array:
     Equation (gain-error) of `book/known_world.md`. Fazel et al. (2018) write it
     for u = −Kx.
     """
+    _validate.instance("lqr", lqr, LQR)
     K = lqr.gain(K)
     return _gain_error(lqr, K, value_matrix(lqr, K))
 
@@ -234,6 +239,7 @@ def cost(lqr: LQR, K: ArrayLike, cov: ArrayLike | None = 0.0) -> Array:
     -----
     Equation (cost-trace) of `book/known_world.md`.
     """
+    _validate.instance("lqr", lqr, LQR)
     K = lqr.gain(K)
     Sigma = _policy_covariance(lqr, K, cov)
     return _cost(lqr, value_matrix(lqr, K), Sigma, _moment_source(lqr, Sigma))
@@ -287,6 +293,7 @@ def evaluate(lqr: LQR, K: ArrayLike, cov: ArrayLike | None = 0.0) -> Evaluation:
     ValueError
         If K or cov has a wrong shape or entry; if γ = 1 while W or Σ is not zero.
     """
+    _validate.instance("lqr", lqr, LQR)
     K = lqr.gain(K)
     Sigma = _policy_covariance(lqr, K, cov)
     source = _moment_source(lqr, Sigma)
@@ -346,6 +353,7 @@ def gauss_newton(lqr: LQR, K: ArrayLike) -> Array:
     -----
     Fazel et al. (2018), Theorem 7: the Gauss–Newton update with step 1.
     """
+    _validate.instance("lqr", lqr, LQR)
     K = lqr.gain(K)
     P = value_matrix(lqr, K)
     return _steps.solved(_curvature(lqr, P), _gain_error(lqr, K, P))
@@ -372,6 +380,7 @@ def optimal_gain(lqr: LQR) -> Array:
     -----
     SciPy's solver for (√γA, √γB, Q, R); equation (riccati) of `book/known_world.md`.
     """
+    _validate.instance("lqr", lqr, LQR)
     # Imported here: `import lqrlib` stays quick without SciPy's linear algebra.
     from scipy.linalg import solve_discrete_are
 
@@ -413,6 +422,7 @@ def average_cost(lqr: LQR, K: ArrayLike, cov: ArrayLike | None = 0.0) -> Array:
     ValueError
         If K or cov has a wrong shape or entry.
     """
+    _validate.instance("lqr", lqr, LQR)
     K = lqr.gain(K)
     Sigma = _policy_covariance(lqr, K, cov)
     P = lyapunov.adjoint(lqr.closed_loop(K), _stage_cost(lqr, K))

@@ -64,6 +64,7 @@ def constant(lqr: LQR, K: ArrayLike, horizon: int) -> Array:
     ValueError
         If K has a wrong shape or entry, or ``horizon`` is not a whole number ≥ 1.
     """
+    _validate.instance("lqr", lqr, LQR)
     gain, T = lqr.gain(K), _validate.count("horizon", horizon)
     shape = (*gain.shape[:-2], T, lqr.m, lqr.n)
     return np.broadcast_to(gain[..., None, :, :], shape)
@@ -297,6 +298,7 @@ def optimal_gains(
     -----
     Equation (stage-riccati) of `book/finite_horizon.md`.
     """
+    _validate.instance("lqr", lqr, LQR)
     T, P = _validate.count("horizon", horizon), terminal_cost(lqr, terminal)
     gains = np.zeros((T, lqr.m, lqr.n))
     for t in reversed(range(T)):
@@ -333,11 +335,8 @@ def stages(lqr: LQR, K: ArrayLike) -> Array:
     ValueError
         If K is not real and finite with last axes (T, m, n).
     """
-    gains = lqr.gain(K)
-    if gains.ndim < 3:
-        wanted = f"shape (…, T, {lqr.m}, {lqr.n})"
-        raise _validate.error("K", wanted, gains.shape)
-    return gains
+    _validate.instance("lqr", lqr, LQR)
+    return _validate.stages("K", K, (lqr.m, lqr.n))
 
 
 def terminal_cost(lqr: LQR, terminal: ArrayLike | None) -> Array:
@@ -357,6 +356,7 @@ def terminal_cost(lqr: LQR, terminal: ArrayLike | None) -> Array:
     ValueError
         If ``terminal`` is not real, finite, symmetric and ⪰ 0 of shape (n, n).
     """
+    _validate.instance("lqr", lqr, LQR)
     if terminal is None:
         return np.zeros((lqr.n, lqr.n))
     return _validate.semidefinite("terminal", terminal, lqr.n)

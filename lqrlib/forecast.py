@@ -19,6 +19,7 @@ from lqrlib.rates import curvature
 Index = NDArray[np.int64]
 
 _NODES = 32  # of Talbot's contour: eleven digits
+_FAR = 1e25  # from where on a cumulative probability is 0 or 1, to these digits
 _NEGLIGIBLE = 1e-11  # an eigenvalue of the second moments, after scaling
 
 
@@ -37,6 +38,7 @@ class CriticLaw(NamedTuple):
     curvature: float
 
 
+@_validate.within_floats("K")
 def step_moments(lqr: LQR, K: ArrayLike, cov: ArrayLike, horizon: int) -> Array:
     """S_t = E[z_t z_t'] for z = (x, u) of N(Kx, Σ), t < T.
 
@@ -72,6 +74,7 @@ def step_moments(lqr: LQR, K: ArrayLike, cov: ArrayLike, horizon: int) -> Array:
     return S
 
 
+@_validate.within_floats("K")
 def identifiable(lqr: LQR, K: ArrayLike, cov: ArrayLike, horizon: int) -> bool:
     """Whether Σ_t S_t ≻ 0: then, and only then, (A, B) follows from enough such data.
 
@@ -95,6 +98,7 @@ def identifiable(lqr: LQR, K: ArrayLike, cov: ArrayLike, horizon: int) -> bool:
     return _regular(step_moments(lqr, K, cov, horizon).sum(axis=0))
 
 
+@_validate.within_floats("K")
 def effective_rows(lqr: LQR, K: ArrayLike, cov: ArrayLike, horizon: int) -> float:
     """How many independent rows one trajectory is worth.
 
@@ -141,6 +145,7 @@ def effective_rows(lqr: LQR, K: ArrayLike, cov: ArrayLike, horizon: int) -> floa
     return p * (p + 1) / varies
 
 
+@_validate.within_floats("K")
 def model_law(lqr: LQR, K: ArrayLike, cov: ArrayLike, horizon: int) -> Array:
     """Covariance of the optimal gain of the least-squares model.
 
@@ -198,6 +203,7 @@ def gain_slope(lqr: LQR) -> Array:
     ValueError
         If no gain is stable.
     """
+    _validate.instance("lqr", lqr, LQR)
     n, p, best = lqr.n, lqr.n + lqr.m, exact.optimal_gain(lqr)
     F, P = lqr.closed_loop(best), exact.value_matrix(lqr, best)
     D = np.eye(n * p).reshape(n * p, n, p)  # one entry of (A, B) after the other
@@ -209,6 +215,7 @@ def gain_slope(lqr: LQR) -> Array:
     return np.moveaxis(moved, 0, -1).reshape(lqr.m, n, n, p)
 
 
+@_validate.within_floats("K")
 def critic_law(lqr: LQR, K: ArrayLike, cov: ArrayLike, horizon: int) -> CriticLaw:
     """Covariance of the gain at which policy iteration with LSTDQ stops.
 
@@ -240,6 +247,7 @@ def critic_law(lqr: LQR, K: ArrayLike, cov: ArrayLike, horizon: int) -> CriticLa
     Equation (critic-law) of `book/diagnose.md`. The sums over φ are fourth and sixth
     moments of Gaussian z_t (Isserlis, 1918).
     """
+    _validate.instance("lqr", lqr, LQR)
     if lqr.gamma == 1.0:
         raise _validate.error("gamma", "below 1, for a finite value", lqr.gamma)
     S, best = step_moments(lqr, K, cov, horizon), exact.optimal_gain(lqr)
@@ -275,16 +283,20 @@ def median_rise(lqr: LQR, law: Array) -> float:
     Raises
     ------
     ValueError
-        If no gain is stable.
+        If the law has a wrong shape or type, or no gain is stable.
     """
+    _validate.instance("lqr", lqr, LQR)
+    law = _validate.result("law", law, (lqr.m * lqr.n,) * 2)
     if not np.isfinite(law).all():
         return np.inf
     best = exact.optimal_gain(lqr)
     form = np.kron(curvature(lqr, best), exact.state_moment(lqr, best))
     sizes, axes = np.linalg.eigh(form)  # not Cholesky: X_* may be singular
     root = axes * np.sqrt(np.clip(sizes, 0.0, None))
-    values = np.linalg.eigvalsh(root.T @ law @ root)
-    return weighted_median(np.clip(values, 0.0, None))
+    scale = np.abs(law).max() or 1.0
+    values = np.linalg.eigvalsh(root.T @ (law / scale) @ root)
+    with np.errstate(over="ignore"):
+        return float(scale * weighted_median(np.clip(values, 0.0, None)))
 
 
 def weighted_median(weights: Array) -> float:
@@ -299,10 +311,18 @@ def weighted_median(weights: Array) -> float:
     -------
     float
         0 where all weights are.
+
+    Raises
+    ------
+    ValueError
+        If the weights are not finite numbers of at least 0.
     """
-    mean = float(weights.sum())
-    if mean == 0.0:
+    weights = _weights(weights)
+    scale = float(weights.max())
+    if scale == 0.0:
         return 0.0
+    weights = weights / scale
+    mean = float(weights.sum())
     low, high = 0.0, 2.0 * mean  # Markov: at least half lies below twice the mean
     for _ in range(60):
         middle = 0.5 * (low + high)
@@ -310,7 +330,7 @@ def weighted_median(weights: Array) -> float:
             low = middle
         else:
             high = middle
-    return 0.5 * (low + high)
+    return 0.5 * (low + high) * scale
 
 
 def weighted_cdf(weights: Array, x: float) -> float:
@@ -330,10 +350,20 @@ def weighted_cdf(weights: Array, x: float) -> float:
     -------
     float
 
+    Raises
+    ------
+    ValueError
+        If the weights are not finite numbers of at least 0, or x is not above 0.
+
     Notes
     -----
     Fixed Talbot method of Abate & Valkó (2004).
     """
+    weights, x = _weights(weights), _validate.above_zero("x", x)
+    scale = weights.max()
+    if not x / _FAR < scale < x * _FAR:  # one of them is nothing beside the other
+        return float(scale < x)
+    weights, x = weights / scale, x / scale
     angle = np.pi * np.arange(1, _NODES) / _NODES
     cot, reach = 1.0 / np.tan(angle), 0.4 * _NODES / x
     s = np.append(reach + 0j, reach * angle * (cot + 1j))
@@ -342,9 +372,17 @@ def weighted_cdf(weights: Array, x: float) -> float:
     return float(0.4 / x * (np.exp(s * x) * slope / (roots * s)).real.sum())
 
 
+def _weights(weights: Array) -> Array:
+    found = _validate.real_array("weights", weights)
+    if found.ndim != 1 or (found < 0.0).any():
+        raise _validate.error("weights", "shape (d,), entries of at least 0", weights)
+    return found
+
+
 def _one_policy(
     lqr: LQR, K: ArrayLike, cov: ArrayLike, horizon: int
 ) -> tuple[Array, Array, int]:
+    _validate.instance("lqr", lqr, LQR)
     gain = _validate.matrix("K", K, (lqr.m, lqr.n))
     Sigma = _validate.covariance("cov", cov, lqr.m)
     if Sigma.ndim > 2:

@@ -14,7 +14,7 @@ from lqrlib import _validate, finite_horizon
 from lqrlib._queries import Perturbation, Queries, costs, pushes
 from lqrlib._validate import Array
 from lqrlib._weighted import discounts
-from lqrlib.critic import Critic, linearised, required
+from lqrlib.critic import Critic, fitting, linearised, required
 from lqrlib.estimate import GradientEstimate, mean_and_error
 from lqrlib.importance import (
     clipped_is,
@@ -25,7 +25,7 @@ from lqrlib.importance import (
 )
 from lqrlib.problem import LQR
 from lqrlib.remedies import actor_critic_is, doubly_robust_is, per_step_is, ppo_is
-from lqrlib.rollout import Trajectories
+from lqrlib.rollout import Trajectories, checked
 
 __all__ = [
     "GradientEstimate",
@@ -86,7 +86,7 @@ def dpg(
     -----
     Silver et al. (2014), eq. (15), over the states of T steps.
     """
-    gain = lqr.gain(K)
+    gain, data = _asked(lqr, data, K)
     known, spread = _critic(lqr, data, gain, critic)
     E, moved = known.gain_error(gain), _gain_error(spread, gain)
     x = data.x[..., :-1, :] * np.sqrt(discounts(lqr, data))[:, None]
@@ -132,7 +132,7 @@ def natural_dpg(
     -----
     Silver et al. (2014): the natural step of a compatible critic.
     """
-    gain = lqr.gain(K)
+    gain, data = _asked(lqr, data, K)
     known, spread = _critic(lqr, data, gain, critic)
     moved = 2.0 * _gain_error(spread, gain)
     return _linear(2.0 * known.gain_error(gain), moved, data, sure=critic is not None)
@@ -175,7 +175,7 @@ def gauss_newton_dpg(
     K − η Θ̂_uu⁻¹Ê_K is damped least-squares policy iteration: Bradtke (1993); Lagoudakis
     & Parr (2003), "Least-squares policy iteration".
     """
-    gain = lqr.gain(K)
+    gain, data = _asked(lqr, data, K)
     known, spread = _critic(lqr, data, gain, critic)
     step, curvature = known.gauss_newton(gain), known.Theta[..., lqr.n :, lqr.n :]
     # d(Θ_uu⁻¹ E_K) = Θ_uu⁻¹ (dΘ_uu (K − step) + dΘ_ux): an error at the improved gain.
@@ -233,6 +233,7 @@ def zeroth_order(
     Equations (one-point) and (two-point) of `book/finite_horizon.md`; Fazel et al.
     (2018), Algorithm 1; Malik et al. (2020).
     """
+    _validate.instance("lqr", lqr, LQR)
     gain, T = lqr.gain(K), _validate.count("horizon", horizon)
     drawn = Queries.draw(gain.shape, radius, n_trajectories, rng, two_point)
     every = Perturbation(slice(None), drawn.signed())
@@ -318,12 +319,21 @@ def _queried(asked: Queries, costs: Array) -> GradientEstimate:
     return GradientEstimate(*mean_and_error(terms), size)
 
 
+def _asked(lqr: LQR, data: Trajectories, K: ArrayLike) -> tuple[Array, Trajectories]:
+    """The gains and the data, checked."""
+    _validate.instance("lqr", lqr, LQR)
+    gain, data = lqr.gain(K), checked("data", data, lqr)
+    _validate.leading("K", gain, 2, data.cost.shape[:-2])
+    return gain, data
+
+
 def _critic(
     lqr: LQR, data: Trajectories, K: Array, critic: Critic | None
 ) -> tuple[Critic, Array]:
     """The critic, and how each trajectory moves it, [..., N, n+m, n+m]."""
     if critic is not None:
-        return critic, np.zeros((1, *critic.Theta.shape[-2:]))
+        known = fitting(lqr, critic, K)
+        return known, np.zeros((1, *known.Theta.shape[-2:]))
     found, moved = linearised(lqr, data, K)
     return required(lqr, found), moved
 

@@ -90,7 +90,7 @@ class History:
             the leading axes of ``K`` or holds nan, or if ``optimum`` or ``within`` is
             not a finite number, or ``within`` is negative.
         """
-        gains = _validate.real_array("K", K)
+        gains, stages = _validate.real_array("K", K), _validate.flag("stages", stages)
         core = 3 if stages else 2
         if gains.ndim <= core:
             wanted = "shape (updates + 1, …, " + "T, " * stages + "m, n)"
@@ -129,7 +129,8 @@ class History:
         ValueError
             If ``status`` is not a `Status`.
         """
-        if status not in tuple(Status):
+        whole = isinstance(status, int | np.integer) and not isinstance(status, bool)
+        if not whole or status not in tuple(Status):
             raise _validate.error("status", "a Status", repr(status))
         return float(np.mean(self.status == status))
 

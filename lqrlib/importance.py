@@ -19,6 +19,7 @@ from lqrlib._weighted import (
     mean_cost,
     mean_estimate,
     normalised,
+    of_policy,
     overflow_is_data,
     relative,
     score_terms,
@@ -89,7 +90,8 @@ def trajectory_is(
     -----
     Williams (1992), REINFORCE, with the weight of the whole trajectory.
     """
-    policy = GaussianPolicy(lqr.gain(K), cov)
+    baseline = _validate.flag("baseline", baseline)
+    policy, data = of_policy(lqr, data, K, cov)
     account, returns = Account(data, policy), data.cost @ discounts(lqr, data)
     for steps in walk(lqr, data, policy):
         account.add(steps)
@@ -148,14 +150,16 @@ def per_decision_is(
     Precup, Sutton & Singh (2000), "Eligibility traces for off-policy policy
     evaluation", for the weights. E[w_t ∇_K log π(u_t|x_t) b(x_t)] = 0 for every b.
     """
+    time_baseline = _validate.flag("time_baseline", time_baseline)
+    value_baseline = _validate.flag("value_baseline", value_baseline)
     if time_baseline and value_baseline:
         raise _validate.error("value_baseline", "at most one baseline", "two")
+    policy, data = of_policy(lqr, data, K, cov)
     if value_baseline:
-        policy, part, log_w = weighted(lqr, data, K, cov)
+        _, part, log_w = weighted(lqr, data, policy.K, policy.cov)
         credit = to_go(part.w * part.cost)
         credit -= part.w * fitted_to_states(part.x, credit / part.w, part.w)
         return mean_estimate(step_terms(part, policy.K, policy.cov, credit), log_w)
-    policy = GaussianPolicy(lqr.gain(K), cov)
     account = Account(data, policy)
     for steps in walk(lqr, data, policy):
         account.add(steps)
@@ -210,7 +214,9 @@ def self_normalised_is(
     baseline: Jie & Abbeel (2010), "On a connection between importance sampling and the
     likelihood ratio policy gradient".
     """
-    policy = GaussianPolicy(lqr.gain(K), cov)
+    time_baseline = _validate.flag("time_baseline", time_baseline)
+    mixture = _validate.flag("mixture", mixture)
+    policy, data = of_policy(lqr, data, K, cov)
     account = Account(data, policy)
     shift = np.zeros(account.terms.shape)
     for steps in walk(lqr, data, policy, mixture=mixture):
@@ -264,7 +270,7 @@ def mixture_is(
     Carlo theory, methods and examples", ch. 9. Doerr et al. (2019), "Trajectory-based
     off-policy deep reinforcement learning", do so for whole trajectories.
     """
-    policy = GaussianPolicy(lqr.gain(K), cov)
+    policy, data = of_policy(lqr, data, K, cov)
     account = Account(data, policy)
     for steps in walk(lqr, data, policy, mixture=True):
         account.add(steps)
@@ -306,10 +312,8 @@ def clipped_is(
     -----
     Ionides (2008), "Truncated importance sampling", where the limit grows like √N.
     """
-    largest = _validate.number("limit", limit)
-    if largest <= 0.0:
-        raise _validate.error("limit", "a number above 0", largest)
-    policy = GaussianPolicy(lqr.gain(K), cov)
+    largest = _validate.above_zero("limit", limit)
+    policy, data = of_policy(lqr, data, K, cov)
     account = Account(data, policy)
     for steps in walk(lqr, data, policy):
         account.add(steps)
@@ -355,9 +359,9 @@ def estimated_cost(
     data set minimises this function. Jie & Abbeel (2010), "On a connection between
     importance sampling and the likelihood ratio policy gradient".
     """
-    if not isinstance(weighting, str) or weighting not in WEIGHTINGS:
-        raise _validate.error("weighting", f"one of {WEIGHTINGS}", repr(weighting))
-    total = _estimated(lqr, data, GaussianPolicy(lqr.gain(K), cov), weighting)
+    weighting = _validate.choice("weighting", weighting, WEIGHTINGS)
+    policy, data = of_policy(lqr, data, K, cov)
+    total = _estimated(lqr, data, policy, weighting)
     return np.where(np.isfinite(total), total, np.inf)
 
 

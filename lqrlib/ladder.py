@@ -72,6 +72,7 @@ class _World(NamedTuple):
     N: Array  # covariance of ε
 
 
+@_validate.within_floats("K")
 def spread(
     lqr: LQR,
     K: ArrayLike,
@@ -125,8 +126,8 @@ def spread(
     -----
     Equations (rung-second-moment) and (rung-tilt) of `book/deterministic_gradient.md`.
     """
-    if not isinstance(rung, str) or rung not in RUNGS:
-        raise _validate.error("rung", f"one of {RUNGS}", repr(rung))
+    _validate.instance("lqr", lqr, LQR)
+    rung = _validate.choice("rung", rung, RUNGS)
     if lqr.gamma == 1.0:
         raise _validate.error("gamma", "below 1, for a finite value", lqr.gamma)
     T = _validate.count("horizon", horizon)

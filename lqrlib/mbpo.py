@@ -136,6 +136,8 @@ def mbpo(lqr: LQR, settings: MBPOSettings, rng: np.random.Generator) -> MBPOHist
     ValueError
         If settings do not fit the world, or the hack has no covariance.
     """
+    _validate.instance("lqr", lqr, LQR)
+    _validate.instance("settings", settings, MBPOSettings)
     _validate.generator("rng", rng)
     cov = _validate.covariance("cov", settings.cov, lqr.m)
     found = _costed(lqr, settings, cov[None], (settings.real_ratio,), rng)
@@ -196,8 +198,12 @@ def sweep(
     for a few of them at a time, and loses no more than these. When a worker dies, a
     process pool cannot tell which of the blocks without a result it was running.
     """
+    _validate.instance("lqr", lqr, LQR)
+    _validate.instance("settings", settings, MBPOSettings)
     if executor is not None:
         _validate.instance("executor", executor, Executor)
+    if progress is not None:
+        _validate.function("progress", progress)
     allowed = set(MBPOSettings.__dataclass_fields__) - {"K0", *_FIXED}
     plan = _grid.plan(settings, axes, seeds, allowed)
     for ratio in plan.axes.get("real_ratio", ()):

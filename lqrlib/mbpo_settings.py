@@ -102,13 +102,11 @@ class MBPOSettings:
             ("expression", (*EXPRESSIONS, SOFT)),
             ("mixing", MIXINGS),
         ):
-            if getattr(self, name) not in known:
-                raise _validate.error(name, f"one of {known}", getattr(self, name))
+            _validate.choice(name, getattr(self, name), known)
         for name in ("n_trajectories", "horizon", "updates", "collections", "members"):
             _validate.count(name, getattr(self, name))
         for name in ("step_length", "damping"):
-            if not _validate.number(name, getattr(self, name)) > 0.0:
-                raise _validate.error(name, "a number above 0", getattr(self, name))
+            _validate.above_zero(name, getattr(self, name))
         self._check_temperature()
         if not 0.0 <= _validate.number("lag", self.lag) < 1.0:
             raise _validate.error("lag", "a number in [0, 1)", self.lag)

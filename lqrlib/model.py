@@ -48,6 +48,7 @@ class LinearModel(NamedTuple):
         ValueError
             If this is a batch of models, or its sizes are not those of ``lqr``.
         """
+        _validate.instance("lqr", lqr, LQR)
         return LQR(self.A, self.B, lqr.Q, lqr.R, self.W, lqr.X0, lqr.gamma)
 
 
@@ -78,9 +79,6 @@ def fit(transitions: Transitions) -> LinearModel:
     """
     rows, used = usable(transitions)
     n = rows.x.shape[-1]
-    if rows.x_next.shape[-1] != n:
-        found = rows.x_next.shape
-        raise _validate.error("transitions.x_next", f"shape (…, M, {n})", found)
     columns = np.concatenate([rows.x, rows.u, rows.x_next], axis=-1)
     z = columns[..., :-n]
     M, d = z.shape[-2:]
@@ -116,10 +114,16 @@ def prediction_error(model: LinearModel, transitions: Transitions) -> Array:
     Raises
     ------
     ValueError
-        If a part of the transitions has a wrong shape or entry.
+        If a part of the model or of the transitions has a wrong shape or entry.
     """
     rows, used = usable(transitions)
-    residual = rows.x_next - rows.x @ model.A.mT - rows.u @ model.B.mT
+    _validate.instance("model", model, LinearModel)
+    n, lead = rows.x.shape[-1], rows.cost.shape[:-1]
+    A = _validate.stack("model.A", model.A, (n, n))
+    B = _validate.stack("model.B", model.B, (n, rows.u.shape[-1]))
+    _validate.leading("model.A", A, 2, lead)
+    _validate.leading("model.B", B, 2, np.broadcast_shapes(A.shape[:-2], lead))
+    residual = rows.x_next - rows.x @ A.mT - rows.u @ B.mT
     squares = np.square(residual).sum(axis=-1) * used
     return squares.sum(axis=-1) / np.maximum(used.sum(axis=-1), 1)
 

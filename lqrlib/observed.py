@@ -33,6 +33,7 @@ def widen(lqr: LQR, K: ArrayLike) -> Array:
     ValueError
         If K is not real and finite with m rows and at most n columns.
     """
+    _validate.instance("lqr", lqr, LQR)
     gain = _validate.real_array("K", K)
     if gain.ndim < 2 or gain.shape[-2] != lqr.m or gain.shape[-1] > lqr.n:
         wanted = f"shape (…, {lqr.m}, k) with k at most {lqr.n}"
@@ -67,12 +68,13 @@ def best_gain(lqr: LQR, K: ArrayLike) -> Array:
     -----
     Quasi-Newton steps (BFGS) with the exact gradient, whose first k columns count.
     """
+    _validate.instance("lqr", lqr, LQR)
     import scipy.optimize  # here, so that importing lqrlib stays cheap
 
     first = _validate.real_array("K", K)
     if first.ndim != 2:
         raise _validate.error("K", f"one gain, shape ({lqr.m}, k)", first.shape)
-    if not exact.is_stable(lqr, widen(lqr, first)):
+    if not np.isfinite(exact.cost(lqr, widen(lqr, first))):
         raise _validate.error("K", "a gain with finite cost", first.tolist())
 
     def cost_and_slope(flat: Array) -> tuple[float, Array]:
@@ -81,7 +83,12 @@ def best_gain(lqr: LQR, K: ArrayLike) -> Array:
         return float(exact.cost(lqr, gain)), np.nan_to_num(slope.ravel())
 
     flat = _FLAT * float(exact.cost(lqr, widen(lqr, first)))
-    found = scipy.optimize.minimize(
-        cost_and_slope, first.ravel(), jac=True, method="BFGS", options={"gtol": flat}
-    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = scipy.optimize.minimize(
+            cost_and_slope,
+            first.ravel(),
+            jac=True,
+            method="BFGS",
+            options={"gtol": flat},
+        )
     return np.asarray(found.x).reshape(first.shape)

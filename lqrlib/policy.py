@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike
 from lqrlib import _validate
 from lqrlib._validate import Array
 
+_overflow_is_data = np.errstate(over="ignore", invalid="ignore")
+
 
 class _Deterministic:
     """What no deterministic policy has."""
@@ -196,6 +198,7 @@ class GaussianPolicy:
         noise = rng.standard_normal(self._spread(mean.shape))
         return mean + noise @ np.linalg.cholesky(self.cov).mT
 
+    @_overflow_is_data
     def log_prob(self, x: ArrayLike, u: ArrayLike) -> Array:
         """log N(u; K x, Σ), in nats.
 
@@ -207,6 +210,7 @@ class GaussianPolicy:
         Returns
         -------
         array, shape [..., N]
+            −inf where the action is too far away for a float.
 
         Raises
         ------
@@ -215,9 +219,11 @@ class GaussianPolicy:
         """
         error = self._error(x, u)
         quadratic = (error * self._precise(error)).sum(axis=-1)
+        quadratic = np.where(np.isfinite(quadratic), quadratic, np.inf)
         log_det = np.linalg.slogdet(2.0 * np.pi * self.cov).logabsdet
         return -0.5 * (quadratic + log_det[..., None])
 
+    @_overflow_is_data
     def score(self, x: ArrayLike, u: ArrayLike) -> Array:
         """∇_K log N(u; K x, Σ) = Σ⁻¹ (u − K x) x', one matrix a sample.
 
@@ -229,6 +235,7 @@ class GaussianPolicy:
         Returns
         -------
         array, shape [..., N, m, n]
+            inf or nan where it is too large for a float.
 
         Raises
         ------

@@ -62,6 +62,7 @@ def direction(
     ValueError
         If there is no such method, or cov has a wrong shape or entry.
     """
+    _validate.instance("lqr", lqr, LQR)
     _check(method)
     Sigma = _validate.covariance("cov", cov, lqr.m)
     if method == "gradient":
@@ -121,6 +122,7 @@ def cost_change(
     Equation (cost-change) of `book/exact_gradient.md`; Fazel et al. (2018), Lemma 6,
     "almost smoothness".
     """
+    _validate.instance("lqr", lqr, LQR)
     old, new = lqr.gain(K), _validate.stack("K_new", K_new, (lqr.m, lqr.n))
     _validate.leading("K_new", new, 2, old.shape[:-2])
     change = new - old
@@ -133,6 +135,7 @@ def cost_change(
     return np.where(known & ~np.isfinite(total), np.inf, total)
 
 
+@_validate.within_floats("K")
 @_overflow_is_data
 def domination(lqr: LQR, K: ArrayLike, cov: ArrayLike | None = 0.0) -> Domination:
     """J(K) − J* ≤ tr(X_*E'C⁻¹E) ≤ ‖X_*‖ / (4 σ_min(S)² σ_min(R)) · ‖∇J‖².
@@ -208,6 +211,7 @@ def step_limit(lqr: LQR, method: str, cov: ArrayLike | None = 0.0) -> float:
     return 2.0 / largest if largest > 0.0 else np.inf
 
 
+@_overflow_is_data
 def local_rate(
     lqr: LQR, method: str, step: ArrayLike, cov: ArrayLike | None = 0.0
 ) -> Array:
@@ -245,6 +249,7 @@ def local_rate(
     return np.square(1.0 - factors * _curvatures(lqr, method, cov)).max(axis=-1)
 
 
+@_validate.within_floats("K")
 @_overflow_is_data
 def contraction(
     lqr: LQR,
@@ -286,6 +291,7 @@ def contraction(
     -----
     Equation (contraction) of `book/exact_gradient.md`; Fazel et al. (2018), Theorem 7.
     """
+    _validate.instance("lqr", lqr, LQR)
     _check(method)
     if method == "gradient":
         raise _validate.error("method", " or ".join(METHODS[1:]), method)
@@ -300,8 +306,7 @@ def contraction(
 
 
 def _check(method: str) -> None:
-    if method not in METHODS:
-        raise _validate.error("method", "one of " + ", ".join(METHODS), repr(method))
+    _validate.choice("method", method, METHODS)
 
 
 def _covariance(lqr: LQR, cov: ArrayLike | None, K: Array) -> Array:
@@ -312,6 +317,7 @@ def _covariance(lqr: LQR, cov: ArrayLike | None, K: Array) -> Array:
 
 def _curvatures(lqr: LQR, method: str, cov: ArrayLike | None) -> Array:
     """Eigenvalues of the derivative of a direction at K*, where E_K = C_*(K − K*)."""
+    _validate.instance("lqr", lqr, LQR)
     _check(method)
     Sigma = _validate.covariance("cov", cov, lqr.m)
     if Sigma.ndim > 2:

@@ -19,13 +19,14 @@ from lqrlib._weighted import (
     discounts,
     fitted_to_states,
     mean_estimate,
+    of_policy,
     overflow_is_data,
     score_terms,
     step_terms,
     to_go,
     weighted,
 )
-from lqrlib.critic import Critic, lstdq, of_gaussian, required
+from lqrlib.critic import Critic, fitting, lstdq, of_gaussian, required
 from lqrlib.estimate import GradientEstimate, mean_and_error
 from lqrlib.policy import GaussianPolicy
 from lqrlib.problem import LQR
@@ -79,7 +80,9 @@ def per_step_is(
     Degris, White & Sutton (2012), "Off-policy actor-critic", with the data's own costs
     for a critic of their policy.
     """
-    policy, part, log_ratio = weighted(lqr, data, K, cov, log_ratios)
+    baseline = _validate.flag("baseline", baseline)
+    policy, data = of_policy(lqr, data, K, cov)
+    _, part, log_ratio = weighted(lqr, data, policy.K, policy.cov, log_ratios)
     advantage = _advantage(lqr, data, part, baseline)
     credit = discounts(lqr, data)[:, None] * part.w * advantage
     return _by_steps(step_terms(part, policy.K, policy.cov, credit), log_ratio)
@@ -132,10 +135,10 @@ def ppo_is(
     Schulman et al. (2017), "Proximal policy optimization algorithms", eq. (7), with max
     for min since A_t is a cost; normalised advantages are a custom of its codes.
     """
-    width = _validate.number("clip", clip)
-    if width <= 0.0:
-        raise _validate.error("clip", "a number above 0", width)
-    policy, part, log_ratio = weighted(lqr, data, K, cov, log_ratios)
+    width = _validate.above_zero("clip", clip)
+    normalise = _validate.flag("normalise", normalise)
+    policy, data = of_policy(lqr, data, K, cov)
+    _, part, log_ratio = weighted(lqr, data, policy.K, policy.cov, log_ratios)
     A = _advantage(lqr, data, part, baseline=True)
     if normalise:
         # What a fit leaves of few trajectories is rounding: not to be blown up.
@@ -196,10 +199,9 @@ def doubly_robust_is(
     reinforcement learning"; Huang & Jiang (2020), "From importance sampling to doubly
     robust policy gradient".
     """
-    policy, part, log_w = weighted(lqr, data, K, cov)
-    if critic is None:
-        found = required(lqr, lstdq(lqr, transitions(data), policy.K))
-        critic = of_gaussian(lqr, found, policy.cov)
+    policy, data = of_policy(lqr, data, K, cov)
+    _, part, log_w = weighted(lqr, data, policy.K, policy.cov)
+    critic = _critic(lqr, data, policy, critic)
     E = critic.gain_error(policy.K)
     gamma, before = discounts(lqr, data)[:, None], np.ones(part.w.shape)
     before[..., 1:, :] = part.w[..., :-1, :]
@@ -267,12 +269,10 @@ def actor_critic_is(
     steps up to t in the place of the last one's; Ciosek & Whiteson (2018), "Expected
     policy gradients", for the third.
     """
-    if not isinstance(signal, str) or signal not in SIGNALS:
-        raise _validate.error("signal", f"one of {SIGNALS}", repr(signal))
-    policy, part, log_w = weighted(lqr, data, K, cov)
-    if critic is None:
-        found = required(lqr, lstdq(lqr, transitions(data), policy.K))
-        critic = of_gaussian(lqr, found, policy.cov)
+    signal = _validate.choice("signal", signal, SIGNALS)
+    policy, data = of_policy(lqr, data, K, cov)
+    _, part, log_w = weighted(lqr, data, policy.K, policy.cov)
+    critic = _critic(lqr, data, policy, critic)
     discount = discounts(lqr, data)[:, None]
     if signal == "expectation":
         before = np.concatenate([np.ones_like(part.w[..., :1, :]), part.w], axis=-2)
@@ -289,6 +289,16 @@ def actor_critic_is(
         paid = data.cost.mT + lqr.gamma * ahead[..., 1:, :] - value
     credit = discount * part.w * paid
     return mean_estimate(step_terms(part, policy.K, policy.cov, credit), log_w)
+
+
+def _critic(
+    lqr: LQR, data: Trajectories, policy: GaussianPolicy, critic: Critic | None
+) -> Critic:
+    """The critic of a policy as it was given, or else from the data."""
+    if critic is None:
+        found = required(lqr, lstdq(lqr, transitions(data), policy.K))
+        return of_gaussian(lqr, found, policy.cov)
+    return fitting(lqr, critic, policy.K)
 
 
 def _advantage(lqr: LQR, data: Trajectories, part: Weighted, baseline: bool) -> Array:

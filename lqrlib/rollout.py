@@ -145,8 +145,17 @@ def draw_starts(
     Returns
     -------
     array, shape [*lead, N, n]
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong type or entry, by name.
     """
-    normals = rng.standard_normal((*lead, n_trajectories, lqr.n))
+    _validate.instance("lqr", lqr, LQR)
+    N = _validate.count("n_trajectories", n_trajectories)
+    sizes = [_validate.count("lead", size) for size in _validate.listed("lead", lead)]
+    rng = _validate.generator("rng", rng)
+    normals = rng.standard_normal((*sizes, N, lqr.n))
     return normals @ _steps.root(lqr.X0).T
 
 
@@ -166,8 +175,16 @@ def draw_noise(
     -------
     array, shape [N, T, m+n]
         A view on memory ordered (T, m+n, N).
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong type or entry, by name.
     """
-    return np.moveaxis(rng.standard_normal((horizon, width, n_trajectories)), -1, 0)
+    N = _validate.count("n_trajectories", n_trajectories)
+    shape = _validate.count("horizon", horizon), _validate.count("width", width), N
+    rng = _validate.generator("rng", rng)
+    return np.moveaxis(rng.standard_normal(shape), -1, 0)
 
 
 def draw_each(
@@ -190,11 +207,22 @@ def draw_each(
     x0 : array, shape [S, N, n]
     noise : array, shape [S, N, T, m+n]
         A view on memory ordered (S, T, m+n, N).
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong type or entry, by name.
     """
-    x0 = np.empty((len(rngs), n_trajectories, lqr.n))
-    noise = np.empty((len(rngs), horizon, lqr.m + lqr.n, n_trajectories))
-    for place, rng in enumerate(rngs):
-        x0[place] = draw_starts(lqr, n_trajectories, rng)
+    _validate.instance("lqr", lqr, LQR)
+    N = _validate.count("n_trajectories", n_trajectories)
+    T = _validate.count("horizon", horizon)
+    each = [
+        _validate.generator("rngs", rng) for rng in _validate.sequence("rngs", rngs)
+    ]
+    x0 = np.empty((len(each), N, lqr.n))
+    noise = np.empty((len(each), T, lqr.m + lqr.n, N))
+    for place, rng in enumerate(each):
+        x0[place] = draw_starts(lqr, N, rng)
         rng.standard_normal(out=noise[place])
     return x0, np.moveaxis(noise, -1, 1)
 
@@ -276,8 +304,7 @@ def concatenate(parts: Sequence[Trajectories]) -> Trajectories:
     ValueError
         If there is none, or sizes or kinds of policies differ.
     """
-    if not parts:
-        raise _validate.error("parts", "at least one set of trajectories", "none")
+    parts = [checked("parts", part) for part in _validate.sequence("parts", parts)]
     sizes = {(p.u.shape[:-3], *p.u.shape[-2:], p.x.shape[-1]) for p in parts}
     if len(sizes) > 1:
         raise _validate.error("parts", "equal T, n, m and leading axes", sizes)
@@ -301,7 +328,13 @@ def transitions(trajectories: Trajectories) -> Transitions:
     -------
     Transitions
         With M = N T.
+
+    Raises
+    ------
+    ValueError
+        If the parts of the trajectories do not fit together.
     """
+    trajectories = checked("trajectories", trajectories)
     x, u, cost = trajectories.x, trajectories.u, trajectories.cost
     rows = (*cost.shape[:-2], -1)
     return Transitions(
@@ -310,6 +343,47 @@ def transitions(trajectories: Trajectories) -> Transitions:
         cost.reshape(rows),
         x[..., 1:, :].reshape(*rows, x.shape[-1]),
     )
+
+
+def checked(
+    name: str, trajectories: Trajectories, lqr: LQR | None = None
+) -> Trajectories:
+    """Trajectories whose parts are what they should be, and fit together.
+
+    Parameters
+    ----------
+    name : str
+        What an error calls them.
+    trajectories : Trajectories
+    lqr : LQR, optional
+        Whose sizes they have to have.
+
+    Returns
+    -------
+    Trajectories
+        With float64 arrays.
+
+    Raises
+    ------
+    ValueError
+        If they are none, a part has a wrong shape or type, or x, u or cost holds nan.
+    """
+    _validate.instance(name, trajectories, Trajectories)
+    x, u, cost = (
+        _validate.rows(f"{name}.{part}", getattr(trajectories, part), core)
+        for part, core in (("x", 3), ("u", 3), ("cost", 2))
+    )
+    rows, T = cost.shape[:-1], cost.shape[-1]
+    n, m = (x.shape[-1], u.shape[-1]) if lqr is None else (lqr.n, lqr.m)
+    for part, found, shape in (
+        ("x", x.shape, (*rows, T + 1, n)),
+        ("u", u.shape, (*rows, T, m)),
+    ):
+        if found != shape:
+            raise _validate.error(f"{name}.{part}", f"shape {shape}", found)
+    diverged = _validate.flags(f"{name}.diverged", trajectories.diverged, rows)
+    _check_policy(f"{name}.policy", trajectories.policy, (m, n), rows)
+    return Trajectories(x, u, cost, diverged, trajectories.policy)
 
 
 def usable(transitions: Transitions) -> tuple[Transitions, Flags]:
@@ -331,18 +405,21 @@ def usable(transitions: Transitions) -> tuple[Transitions, Flags]:
     ValueError
         If the parts do not fit together.
     """
+    _validate.instance("transitions", transitions, Transitions)
     x, u, cost, x_next = (
         _validate.rows(f"transitions.{name}", part, core)
         for name, part, core in zip(
             Transitions._fields, transitions, (2, 2, 1, 2), strict=True
         )
     )
-    parts = {"u": u[..., 0], "cost": cost, "x_next": x_next[..., 0]}
+    parts = {"u": u[..., 0], "cost": cost}
     for name, part in parts.items():
         if part.shape != x.shape[:-1]:
             raise _validate.error(
                 f"transitions.{name}", f"one row for each of x {x.shape}", part.shape
             )
+    if x_next.shape != x.shape:
+        raise _validate.error("transitions.x_next", f"shape {x.shape}", x_next.shape)
     used = np.ones(cost.shape, dtype=bool)
     every = (x, u, cost[..., None], x_next)
     # Mostly all of them can: two passes tell, without looking at single rows.
@@ -365,7 +442,13 @@ def stage_matrix(lqr: LQR) -> Array:
     Returns
     -------
     array, shape [n+m, n+m]
+
+    Raises
+    ------
+    ValueError
+        If ``lqr`` is no world.
     """
+    _validate.instance("lqr", lqr, LQR)
     stage = np.zeros((lqr.n + lqr.m, lqr.n + lqr.m))
     stage[: lqr.n, : lqr.n], stage[lqr.n :, lqr.n :] = lqr.Q, lqr.R
     return stage
@@ -390,6 +473,25 @@ def _step_matrices(
     if isinstance(policy, StagePolicy):
         return np.moveaxis(matrices, -3, 0), matrices.shape[:-3]
     return itertools.repeat(matrices), matrices.shape[:-2]
+
+
+def _check_policy(
+    name: str, policy: Policy, core: tuple[int, int], rows: tuple[int, ...]
+) -> None:
+    """Refuse a policy that cannot have made trajectories [*rows] of these sizes."""
+    _validate.instance(name, policy, LinearPolicy, GaussianPolicy, StagePolicy)
+    if policy.K.shape[-2:] != core:
+        wanted = f"a gain of shape (…, {core[0]}, {core[1]})"
+        raise _validate.error(name, wanted, policy.K.shape)
+    axes = [policy.K.shape[: -3 if isinstance(policy, StagePolicy) else -2]]
+    if isinstance(policy, GaussianPolicy):
+        axes.append(policy.cov.shape[:-2])
+    try:
+        fits = np.broadcast_shapes(rows, *axes) == rows
+    except ValueError:
+        fits = False
+    if not fits:
+        raise _validate.error(name, f"leading axes that broadcast to {rows}", axes)
 
 
 def _by_trajectory(policy: Policy) -> Policy:

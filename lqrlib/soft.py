@@ -266,7 +266,8 @@ def policy_iteration(
     """
     if not _temperature(temperature) > 0.0:
         raise _validate.error("temperature", "a number above 0", temperature)
-    gain, Sigma = lqr.gain(K), _covariance(lqr, K, cov, strict=True)
+    Sigma = _covariance(lqr, K, cov, strict=True)
+    gain = lqr.gain(K)
     if not exact.is_stable(lqr, gain).all():
         raise _validate.error("K", "gains with √γ ρ(A + BK) < 1", gain)
     lead = np.broadcast_shapes(gain.shape[:-2], Sigma.shape[:-2])
@@ -404,12 +405,14 @@ def _temperature(value: float) -> float:
 
 
 def _discounted(lqr: LQR) -> LQR:
+    _validate.instance("lqr", lqr, LQR)
     if lqr.gamma == 1.0:
         raise _validate.error("gamma", "below 1, for a finite sum of entropies", 1.0)
     return lqr
 
 
 def _covariance(lqr: LQR, K: ArrayLike, cov: ArrayLike, *, strict: bool) -> Array:
+    _validate.instance("lqr", lqr, LQR)
     Sigma = _validate.covariance("cov", cov, lqr.m, strict=strict)
     _validate.leading("cov", Sigma, 2, lqr.gain(K).shape[:-2])
     return Sigma
@@ -417,4 +420,5 @@ def _covariance(lqr: LQR, K: ArrayLike, cov: ArrayLike, *, strict: bool) -> Arra
 
 def _curvature(lqr: LQR, K: ArrayLike) -> Array:
     """C_K = R + γB'P_KB."""
+    _validate.instance("lqr", lqr, LQR)
     return exact.q_matrix(lqr, K)[..., lqr.n :, lqr.n :]

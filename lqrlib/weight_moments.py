@@ -288,6 +288,7 @@ def breakdown(
     is in the set up to s + h, no step between them breaks down: s moves on by h. The
     end of that tangent is the recursion with ½q((q−1)(s + h)² + h²) D'Σ⁻¹D for Γ.
     """
+    _validate.instance("lqr", lqr, LQR)
     behaviour = _validate.stack("K_behaviour", K_behaviour, (lqr.m, lqr.n))
     D = _validate.stack("direction", direction, (lqr.m, lqr.n))
     _validate.leading("direction", D, 2, behaviour.shape[:-2])
@@ -483,6 +484,7 @@ def _checked(
     cov_behaviour: ArrayLike | None,
     horizon: int,
 ) -> _Weight:
+    _validate.instance("lqr", lqr, LQR)
     target = lqr.gain(K)
     behaviour = _validate.stack("K_behaviour", K_behaviour, (lqr.m, lqr.n))
     Sigma = _validate.covariance("cov", cov, lqr.m, strict=True)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from lqrlib import _validate
 from lqrlib._validate import Array
 from lqrlib.policy import GaussianPolicy
-from lqrlib.rollout import Trajectories
+from lqrlib.rollout import Trajectories, checked
 from lqrlib.weight_moments import (
     breakdown,
     critical_covariance,
@@ -91,7 +91,8 @@ def log_weights(
     Raises
     ------
     ValueError
-        If either policy has no density: then the ratio does not exist.
+        If a part of the trajectories has a wrong shape or entry, or either policy no
+        density: then the ratio does not exist.
 
     Notes
     -----
@@ -99,6 +100,8 @@ def log_weights(
     Monte Carlo rendering"; Owen (2013), "Monte Carlo theory, methods and examples",
     ch. 9. It costs one pass over the data for each policy that differs from the others.
     """
+    trajectories = checked("trajectories", trajectories)
+    mixture = _validate.flag("mixture", mixture)
     steps = weighed(trajectories, policy, mixture=mixture)
     return np.concatenate([each.log_w for each in steps], axis=-2).mT
 
@@ -122,9 +125,11 @@ def log_ratios(trajectories: Trajectories, policy: GaussianPolicy) -> Array:
     Raises
     ------
     ValueError
-        If either policy has no density: then the ratio does not exist.
+        If a part of the trajectories has a wrong shape or entry, or either policy no
+        density: then the ratio does not exist.
     """
-    rows = [each.log_w for each in _steps(trajectories, policy)]
+    steps = _steps(checked("trajectories", trajectories), policy)
+    rows = [each.log_w for each in steps]
     return np.concatenate(rows, axis=-2).mT
 
 

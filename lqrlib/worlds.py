@@ -62,7 +62,9 @@ def scalar(
     ValueError
         As `LQR`.
     """
-    return LQR([[a]], [[b]], [[q]], [[r]], [[w]], [[x0]], gamma)
+    numbers = {"a": a, "b": b, "q": q, "r": r, "w": w, "x0": x0}
+    A, B, Q, R, W, X0 = ([[_validate.number(*each)]] for each in numbers.items())
+    return LQR(A, B, Q, R, W, X0, gamma)
 
 
 def laplacian() -> LQR:

@@ -29,14 +29,22 @@ from lqrlib import (
     soft,
 )
 from lqrlib.check import check_gradient
-from lqrlib.critic import exact_critic, lstdq, of_gaussian
-from lqrlib.descent import backtracking, descend, descend_stages
-from lqrlib.diagnose import diagnose
+from lqrlib.critic import exact_critic, linearised, lstdq, of_gaussian
+from lqrlib.descent import (
+    backtracking,
+    backtracking_stages,
+    descend,
+    descend_stages,
+)
+from lqrlib.diagnose import diagnose, diagnoses
+from lqrlib.envs import LQREnv, LQRVectorEnv
 from lqrlib.importance import estimated_cost
 from lqrlib.ladder import spread
 from lqrlib.mbpo import mbpo
 from lqrlib.model import fit, fit_ensemble, prediction_error
 from lqrlib.rollout import Transitions, rollout, transitions
+from lqrlib.studies.hack_paths import HackSettings, hack_path
+from lqrlib.studies.queries import query_gradient
 from lqrlib.weights import (
     breakdown,
     critical_covariance,
@@ -589,8 +597,8 @@ def descent_arguments():
     def searched(cov):
         return backtracking(WORLD, cov=cov)(exact.gradient(WORLD, GAIN), GAIN)
 
-    yield Argument("descend", "K", descended, GAIN, WRONG_K)
-    yield Argument("descend_stages", "K", by_stages, STAGES, WRONG_STAGES)
+    yield Argument("descend", "K0", descended, GAIN, WRONG_K)
+    yield Argument("descend_stages", "K0", by_stages, STAGES, WRONG_STAGES)
     yield Argument(
         "descend_stages",
         "terminal",
@@ -603,6 +611,82 @@ def descent_arguments():
     yield Argument("mbpo", "K0", planned, GAIN, WRONG_K[:-1])
     yield Argument(
         "mbpo", "cov", lambda cov: planned(cov=cov), COV, WRONG_COV, symmetric=True
+    )
+
+
+def env_arguments():
+    one, many = LQREnv(WORLD), LQRVectorEnv(4, WORLD)
+    one.reset(seed=0)
+    many.reset(seed=0)
+    limits, wrong = np.array([2, 3]), [(1,), (3,), (2, 2)]
+    for owner, build in {
+        "LQREnv": lambda limit: LQREnv(WORLD, action_limit=limit),
+        "LQRVectorEnv": lambda limit: LQRVectorEnv(4, WORLD, action_limit=limit),
+    }.items():
+
+        def call(limit, build=build):
+            return build(limit).action_space.high
+
+        yield Argument(owner, "action_limit", call, limits, wrong)
+
+    def step(env, actions):
+        env.reset(seed=0)
+        return env.step(actions)[0]
+
+    shapes = [(), (1,), (3,), (2, 2)]
+    yield Argument("LQREnv.step", "action", partial(step, one), ACTIONS[0], shapes)
+    shapes = [(), (2,), (4,), (3, 2), (4, 3), (1, 4, 2)]
+    yield Argument("LQRVectorEnv.step", "actions", partial(step, many), ACTIONS, shapes)
+
+
+def start_arguments():
+    options = {"radius": 0.1, "n_trajectories": 4}
+
+    def queried(x0):
+        rng = np.random.default_rng(0)
+        found = gradients.zeroth_order(
+            WORLD, GAIN, horizon=3, rng=rng, x0=x0, **options
+        )
+        return found.gradient
+
+    def by_stages(x0):
+        rng = np.random.default_rng(0)
+        found = gradients.zeroth_order_stages(WORLD, STAGES, rng=rng, x0=x0, **options)
+        return found.gradient
+
+    wrong = [(), (3,), (3, 3), (4, 2), (4, 3, 1)]
+    yield Argument("zeroth_order", "x0", queried, STATES, wrong)
+    yield Argument("zeroth_order_stages", "x0", by_stages, STATES, wrong)
+
+
+def other_arguments():
+    data = gaussian_data(WORLD, GAIN, COV, 60, 4)
+
+    def asked(K):
+        rng, kinds = np.random.default_rng(0), {"points": "two", "gains": "stages"}
+        return query_gradient(WORLD, K, radius=0.1, m=2, rng=rng, **kinds).gradient
+
+    def searched(S):
+        rule = backtracking_stages(WORLD, terminal=S)
+        return rule(finite_horizon.gradient(WORLD, STAGES), STAGES)
+
+    def descended(K):
+        short = {"n_trajectories": 9, "settings": HackSettings(3, 2)}
+        return hack_path(WORLD, K, cov=1.0, data="Gaussian", **short).K
+
+    def diagnosed(K):
+        return np.array(diagnoses(WORLD, K, [COV], 3, 10)[0].model.excess)
+
+    def moved(K):
+        return linearised(WORLD, data, K)[1]
+
+    yield Argument("linearised", "K", moved, GAIN, WRONG_K)
+    yield Argument("diagnoses", "K", diagnosed, GAIN, WRONG_K)
+    wrong = [shape for shape in WRONG_K if shape != (4, 3, 2)]
+    yield Argument("query_gradient", "K", asked, GAIN, wrong)
+    yield Argument("hack_path", "K0", descended, GAIN, [*WRONG_K, (4, 2, 3)])
+    yield Argument(
+        "backtracking_stages", "terminal", searched, WORLD.W, WRONG_SQUARE, True
     )
 
 
@@ -625,4 +709,7 @@ ARGUMENTS = [
     *query_arguments(),
     *model_arguments(),
     *descent_arguments(),
+    *env_arguments(),
+    *start_arguments(),
+    *other_arguments(),
 ]

@@ -24,18 +24,30 @@ def with_entry(good, bad):
     return spoiled
 
 
+NONE_IS_GOOD = (
+    "cov",
+    "cov_behaviour",
+    "x0",
+    "noise",
+    "terminal",
+    "action_limit",
+)
+
+
 def faults(argument):
     good = np.array(argument.good, dtype=float)
     yield "complex", good.astype(complex)
     yield "strings", good.astype(str)
     yield "booleans", good.astype(bool)
     yield "objects", good.astype(object)
+    masked = np.arange(good.size).reshape(good.shape) == 0
+    yield "masked", np.ma.masked_array(good, mask=masked)
     yield "ragged", [[1.0], [1.0, 2.0]]
     yield "a dictionary", {"a": 1}
     yield "empty", np.empty((0, *good.shape[1:]))
     yield "empty list", []
     # None is a covariance, that of a deterministic policy, and leaves out an option.
-    if argument.name not in ("cov", "cov_behaviour", "x0", "noise", "terminal"):
+    if argument.name not in NONE_IS_GOOD:
         yield "None", None
     for shape in argument.wrong_shapes:
         if (argument.name, shape) != ("cov", ()):
@@ -93,13 +105,12 @@ def test_gamma_inside_is_stored_as_a_float(gamma):
 @pytest.mark.parametrize("argument", ["a", "b", "q", "r", "w", "x0", "gamma"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, "1", 1j, None, True, [1.0, 2.0]])
 def test_scalar_world_refuses_what_is_not_a_number(argument, bad):
-    # The complaint names the matrix that the number would have become.
-    name = argument if argument == "gamma" else argument.upper()
-    assert_refused(name, lambda value: worlds.scalar(**{argument: value}), bad)
+    assert_refused(argument, lambda value: worlds.scalar(**{argument: value}), bad)
 
 
 @pytest.mark.parametrize(("argument", "bad"), [("q", -1), ("r", 0), ("w", -1)])
 def test_scalar_world_refuses_a_wrong_sign(argument, bad):
+    # The complaint names the matrix that the number becomes.
     assert_refused(
         argument.upper(), lambda value: worlds.scalar(**{argument: value}), bad
     )

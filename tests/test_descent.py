@@ -513,7 +513,7 @@ def test_a_first_step_that_is_no_number_above_zero_is_refused_by_name(first):
         ("step", {"step": "0.1"}),
         ("updates", {"updates": 0}),
         ("within", {"within": -0.1}),
-        ("K", {"K0": FIRST_GAIN}),
+        ("K0", {"K0": FIRST_GAIN}),
         ("terminal", {"terminal": -np.eye(2)}),
     ],
     ids=str,

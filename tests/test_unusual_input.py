@@ -1,5 +1,7 @@
 """Good input in unusual clothes gives the right answer and stays as it was."""
 
+import warnings
+
 import numpy as np
 import pytest
 from arguments import ARGUMENTS
@@ -18,6 +20,14 @@ def every_second(good):
     return wide[..., 0]
 
 
+def as_matrix(good):
+    """NumPy's old class for two axes, whose * is a product of matrices."""
+    array = np.array(good, dtype=float)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        return np.asmatrix(array) if array.ndim == 2 else array
+
+
 UNUSUAL = {
     "integers": lambda good: np.array(good, dtype=np.int64),
     "small integers": lambda good: np.array(good, dtype=np.int8),
@@ -26,6 +36,8 @@ UNUSUAL = {
     "other byte order": lambda good: np.array(good, dtype=">f8"),
     "nested lists": lambda good: np.array(good).tolist(),
     "Fortran order": lambda good: np.asfortranarray(np.array(good, dtype=float)),
+    "a matrix": as_matrix,
+    "a mask that hides nothing": np.ma.masked_array,
     "negative strides": lambda good: np.array(good, dtype=float)[::-1].copy()[::-1],
     "gaps in memory": every_second,
     "read-only": frozen,

@@ -8,9 +8,10 @@ from lqrlib import _validate, critic, exact, model
 from lqrlib._validate import Array
 from lqrlib.descent import descend
 from lqrlib.rollout import Trajectories, transitions
+from lqrlib.rollout import checked as trajectories
 from lqrlib.studies.hack import MODES, law
 from lqrlib.studies.runs import batch, collecting
-from lqrlib.studies.setting import Setting
+from lqrlib.studies.setting import Setting, checked
 
 EXPRESSIONS = ("hack", "dpg", "model")
 _DAMPING, _UPDATES = 0.5, 40
@@ -34,8 +35,9 @@ def policy_iteration(setting: Setting, data: Trajectories) -> Callable[[Array], 
     ValueError
         If the data are of another size than the world.
     """
-    lqr = setting.lqr
-    sums = critic.sums(lqr, transitions(data))  # the same for every gain
+    lqr = checked(setting).lqr
+    rows = transitions(trajectories("data", data, lqr))
+    sums = critic.sums(lqr, rows)  # the same for every gain
 
     def step(K: Array) -> Array:
         found = critic.solve(lqr, sums, K)
@@ -108,8 +110,7 @@ def arrival(
     ValueError
         If there is no such expression, or an argument is out of its range.
     """
-    if expression not in EXPRESSIONS:
-        raise _validate.error("expression", f"one of {EXPRESSIONS}", expression)
+    expression = _validate.choice("expression", expression, EXPRESSIONS)
     if expression == "hack":
         return law(setting, cov, size, seed)
     data = batch(setting, cov, size, seed)

@@ -25,8 +25,9 @@ from lqrlib._validate import Array
 from lqrlib.policy import GaussianPolicy
 from lqrlib.problem import LQR
 from lqrlib.rollout import rollout
-from lqrlib.studies.setting import Setting
+from lqrlib.studies.setting import Setting, checked
 
+_FAR = 1e8  # of g over the noise: from here on the cosine is 1, to rounding
 _TRAJECTORIES, _DRAWS, _STEP = 3000, 20_000, 1e-5
 
 
@@ -90,6 +91,8 @@ def critic_forecast(
         If ``cov`` is not above 0, a ratio not in [0, 1], or ``size`` no number of
         trajectories.
     """
+    setting, damping = checked(setting), _validate.above_zero("damping", damping)
+    ratios = _validate.sequence("ratios", ratios)
     _check((cov,), ratios, size)
     real = _rows(setting, setting.K0, cov, 0)
     fresh = _rows(setting, exact.optimal_gain(setting.lqr), cov, 1)
@@ -133,6 +136,7 @@ def model_forecast(setting: Setting, cov: float, *, size: int = 100) -> float:
     ValueError
         If ``cov`` is not above 0, or ``size`` no number of trajectories.
     """
+    setting = checked(setting)
     _check((cov,), (), size)
     moves = _model_moves(setting, _rows(setting, setting.K0, cov, 0))
     return _median_rise(setting, _law(setting, moves) / size)
@@ -170,12 +174,15 @@ def hack_forecast(
         If a covariance is not above 0, a ratio not in [0, 1), or ``size`` no number of
         trajectories.
     """
+    setting, length = checked(setting), _validate.number("length", length)
+    covs = _validate.sequence("covs", covs)
+    ratios = _validate.sequence("ratios", ratios)
     _check(covs, ratios, size, most=np.nextafter(1.0, 0.0))
     lqr, T = setting.lqr, setting.horizon
     Sigma = np.multiply.outer(np.asarray(covs), np.eye(lqr.m))[:, None]
     rows = size * (1.0 - np.asarray(ratios))
     K = np.broadcast_to(setting.K0, (len(Sigma), len(rows), lqr.m, lqr.n))
-    for _ in range(updates):
+    for _ in range(_validate.count("updates", updates)):
         gradient = exact.gradient(lqr, K, Sigma)
         size_of = np.linalg.norm(gradient, axis=(-2, -1))
         spread = ladder.spread(lqr, K, K, Sigma, T, "time baseline").deviation
@@ -201,8 +208,16 @@ def mean_cosine(ratio: Array, dimension: int) -> Array:
     -------
     array
         In [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If the ratio is not real, or the dimension no whole number of at least 1.
     """
-    d, x = dimension, np.asarray(ratio) * np.sqrt(dimension)
+    d = _validate.count("dimension", dimension)
+    with np.errstate(over="ignore"):
+        x = _validate.result("ratio", ratio) * np.sqrt(d)
+    x = np.clip(x, -_FAR, _FAR)
     front = np.exp(gammaln((d + 1) / 2) - gammaln(d / 2 + 1)) / np.sqrt(2.0)
     found: Array = front * x * hyp1f1(0.5, d / 2 + 1, -0.5 * x * x)
     return found

@@ -10,7 +10,7 @@ from lqrlib.descent import Rule, of_length
 from lqrlib.estimate import GradientEstimate
 from lqrlib.rollout import Trajectories
 from lqrlib.studies.runs import OnData, batch, collecting, frozen
-from lqrlib.studies.setting import Setting
+from lqrlib.studies.setting import Setting, checked
 
 WEIGHTS = ("trajectory", "per-decision", "self-normalised")
 STEPS = ("plain", "normalised")
@@ -42,9 +42,7 @@ def expression(setting: Setting, weights: str, cov: float) -> OnData:
         "per-decision": importance.per_decision_is,
         "self-normalised": importance.self_normalised_is,
     }
-    if weights not in estimators:
-        raise _validate.error("weights", f"one of {WEIGHTS}", weights)
-    estimator = estimators[weights]
+    estimator = estimators[_validate.choice("weights", weights, estimators)]
     return lambda data, K: estimator(setting.lqr, data, K, cov=cov)
 
 
@@ -69,8 +67,7 @@ def step_rule(setting: Setting, kind: str, cov: float) -> float | Rule:
     ValueError
         If there is no such step.
     """
-    if kind not in STEPS:
-        raise _validate.error("kind", f"one of {STEPS}", kind)
+    setting, kind = checked(setting), _validate.choice("kind", kind, STEPS)
     if kind == "plain":
         return rates.step_limit(setting.lqr, "gradient", cov) / 20
     return of_length(setting.length)

@@ -57,10 +57,7 @@ def above_zero(name: str, value: float) -> float:
     ValueError
         If it is none.
     """
-    number = _validate.number(name, value)
-    if number <= 0.0:
-        raise _validate.error(name, "a number above 0", value)
-    return number
+    return _validate.above_zero(name, value)
 
 
 @dataclass(frozen=True)
@@ -179,13 +176,12 @@ def hack_path(
         If an argument has a wrong shape, type or entry, K0 is not one stable gain, or
         there is no such data.
     """
-    if not isinstance(data, str) or data not in DATA:
-        raise _validate.error("data", " or ".join(DATA), repr(data))
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise _validate.error("seed", "a whole number, at least 0", seed)
+    _validate.instance("lqr", lqr, LQR)
+    data = _validate.choice("data", data, DATA)
+    seed = _validate.seed("seed", seed)
     _validate.instance("settings", settings, HackSettings)
     count = round(above_zero("n_trajectories", n_trajectories))
-    run = above_zero("cov", cov), int(seed)
+    run = above_zero("cov", cov), seed
     block = Block(data, _validate.count("n_trajectories", count), [run])
     path = descents(lqr, stable_gain(lqr, K0), settings, block)
     return HackPath(*(part[:, 0] for part in path))

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from lqrlib import _validate
 from lqrlib._validate import Array
-from lqrlib.mbpo import MBPOSettings, sweep
-from lqrlib.studies.setting import Setting
+from lqrlib.mbpo import EXPRESSIONS, MBPOSettings, sweep
+from lqrlib.studies.setting import Setting, checked
 
 _SMALL = (0.001, 0.0026, 0.0068, 0.018, 0.046, 0.12, 0.32)
 COVARIANCES = (*_SMALL, 0.83, 2.2, 5.6, 15.0, 38.0, 100.0)
@@ -69,8 +69,8 @@ def loop_settings(setting: Setting, loop: str, expression: str) -> MBPOSettings:
     ValueError
         If there is no such loop or expression.
     """
-    if loop not in LOOPS:
-        raise _validate.error("loop", f"one of {tuple(LOOPS)}", loop)
+    setting, loop = checked(setting), _validate.choice("loop", loop, LOOPS)
+    expression = _validate.choice("expression", expression, EXPRESSIONS)
     how, T = LOOPS[loop], setting.horizon
     branched = how.collections > 1 and expression != "hack"
     return MBPOSettings(
@@ -112,7 +112,7 @@ def plane(
     """
     settings, how = loop_settings(setting, loop, expression), LOOPS[loop]
     axes = {"cov": how.cov, "real_ratio": how.real_ratio}
-    found = sweep(setting.lqr, settings, axes, [seed])
+    found = sweep(setting.lqr, settings, axes, [_validate.seed("seed", seed)])
     return found.history.cost[points(settings)][..., 0].astype(np.float32)
 
 
@@ -147,6 +147,7 @@ def variant(
     ValueError
         If an argument is out of its range.
     """
+    members = _validate.count("members", members)
     settings = replace(
         loop_settings(setting, "collecting", expression),
         lag=lag,
@@ -154,7 +155,8 @@ def variant(
         members=members,
         elites=max(1, 5 * members // 7),
     )
-    found = sweep(setting.lqr, settings, {"real_ratio": (0.0, 0.05, 0.5)}, [seed])
+    axes, seeds = {"real_ratio": (0.0, 0.05, 0.5)}, [_validate.seed("seed", seed)]
+    found = sweep(setting.lqr, settings, axes, seeds)
     return found.history.cost[-1, :, 0]
 
 
@@ -168,5 +170,11 @@ def points(settings: MBPOSettings) -> NDArray[np.int64]:
     Returns
     -------
     array of int, shape [16]
+
+    Raises
+    ------
+    ValueError
+        If ``settings`` are none.
     """
+    _validate.instance("settings", settings, MBPOSettings)
     return np.linspace(0, settings.updates * settings.collections, _POINTS).astype(int)

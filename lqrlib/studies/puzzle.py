@@ -10,7 +10,7 @@ from lqrlib.rollout import rollout
 from lqrlib.studies.arrivals import policy_iteration
 from lqrlib.studies.hack import WEIGHTS, expression
 from lqrlib.studies.runs import frozen
-from lqrlib.studies.setting import Setting
+from lqrlib.studies.setting import Setting, checked
 
 CHECKED = (*WEIGHTS, "deterministic")
 _SIZE, _HORIZON = 1000, 50
@@ -39,9 +39,9 @@ def first_check(setting: Setting, name: str, cov: float, seed: int) -> Array:
     ValueError
         If there is no such expression, or an argument is out of its range.
     """
-    if name not in CHECKED:
-        raise _validate.error("name", f"one of {CHECKED}", name)
-    rng, policy = np.random.default_rng(seed), GaussianPolicy(setting.K0, cov)
+    setting, name = checked(setting), _validate.choice("name", name, CHECKED)
+    rng = np.random.default_rng(_validate.seed("seed", seed))
+    policy = GaussianPolicy(setting.K0, cov)
     data = rollout(setting.lqr, policy, _SIZE, _HORIZON, rng)
     if name == "deterministic":
         step = policy_iteration(setting, data)

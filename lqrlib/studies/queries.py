@@ -79,11 +79,13 @@ def query_gradient(
     ValueError
         If an argument has a wrong shape, type or entry, or there is no such choice.
     """
-    _among("points", points, POINTS)
-    _among("gains", gains, GAINS)
+    _validate.instance("lqr", lqr, LQR)
+    points = _validate.choice("points", points, POINTS)
+    gains = _validate.choice("gains", gains, GAINS)
+    half = _validate.number("m", m) / 2
     options: dict[str, Any] = {
         "radius": radius,
-        "n_trajectories": 2 * max(round(m / 2), 1),
+        "n_trajectories": _validate.count("m", 2 * max(round(half), 1)),
         "rng": rng,
         "two_point": points == "two",
     }
@@ -181,11 +183,6 @@ def asked(
     many = np.broadcast_to(kind.start, (runs, *kind.start.shape))
     excess = excess_along(lqr, kind, many, estimate, updates)
     return np.where(np.isnan(error), np.inf, error), excess
-
-
-def _among(name: str, value: str, choices: dict[str, str]) -> None:
-    if value not in choices:
-        raise _validate.error(name, " or ".join(choices), repr(value))
 
 
 def _staged(lqr: LQR, K: ArrayLike) -> Array:

@@ -173,7 +173,8 @@ class Record(NamedTuple):
         for name, value in values.items():
             if name not in self.axes:
                 raise _validate.error("values", f"axes among {list(self.axes)}", name)
-            if value not in self.axes[name]:
+            known = isinstance(value, str | float | int | np.generic)
+            if not known or value not in self.axes[name]:
                 raise _validate.error(name, f"one of {self.axes[name]}", value)
             picked[list(self.axes).index(name)] = self.axes[name].index(value)
         return self.results[tuple(picked)]
@@ -225,15 +226,24 @@ def read(file: str | Path) -> Any:
 
 def _found(file: str | Path) -> Path:
     """A file as named, or the record of that name that comes with the library."""
+    _validate.instance("file", file, str, Path)
     path, here = Path(file), Path(__file__).parent
     places = [path]
     if path.parent == Path("records"):
         # A wheel puts them beside this file; a checkout has them in the book.
         places += [here / path, here.parents[1] / "book" / path]
     for place in places:
-        if place.is_file():
+        if _is(Path.is_file, place):
             return place
     raise _validate.error("file", "a file or a record of the book", repr(str(file)))
+
+
+def _is(kind: Callable[[Path], bool], path: Path) -> bool:
+    """Whether a path is a file, or a folder; not if its name is too long for one."""
+    try:
+        return kind(path)
+    except OSError:
+        return False
 
 
 def run(study: Study, workers: int | None = None) -> Array:
@@ -248,7 +258,15 @@ def run(study: Study, workers: int | None = None) -> Array:
     Returns
     -------
     array, shape [*axes, ...]
+
+    Raises
+    ------
+    ValueError
+        If ``study`` is none, or ``workers`` no whole number of at least 1.
     """
+    _validate.instance("study", study, Study)
+    if workers is not None:
+        _validate.count("workers", workers)
     cells = list(itertools.product(*study.axes.values()))
     order = list(range(len(cells)))
     if "size" in study.axes:  # large ones first: none is left for the end
@@ -282,7 +300,17 @@ def store(name: str, folder: str | Path) -> Path:
     -------
     Path
         Of the file.
+
+    Raises
+    ------
+    ValueError
+        If there is no such study or folder.
     """
+    name = _validate.choice("name", name, STUDIES)
+    _validate.instance("folder", folder, str, Path)
+    # A study takes hours: say so before it has run.
+    if not _is(Path.is_dir, Path(folder)):
+        raise _validate.error("folder", "a folder that exists", repr(str(folder)))
     study, file = STUDIES[name], Path(folder) / f"{name}.npz"
     parts: dict[str, Any] = {
         f"axis_{axis}": np.array(values) for axis, values in study.axes.items()

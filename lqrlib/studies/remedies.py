@@ -12,7 +12,7 @@ from lqrlib.estimate import GradientEstimate
 from lqrlib.problem import LQR
 from lqrlib.rollout import Trajectories, transitions
 from lqrlib.studies.runs import batch, frozen
-from lqrlib.studies.setting import Setting
+from lqrlib.studies.setting import Setting, checked
 
 Estimate = Callable[..., GradientEstimate]
 
@@ -97,9 +97,8 @@ def remedy(setting: Setting, name: str, cov: float, size: int, seed: int) -> Arr
     ValueError
         If there is no such remedy, or another argument is out of its range.
     """
-    lqr = setting.lqr
-    if name not in (*REMEDIES, *OTHERS):
-        raise _validate.error("name", f"one of {(*REMEDIES, *OTHERS)}", name)
+    setting, size = checked(setting), _validate.count("size", size)
+    name, lqr = _validate.choice("name", name, (*REMEDIES, *OTHERS)), setting.lqr
     if name == "planning":
         data = batch(setting, cov, size, seed)
         fitted = model.fit(transitions(data)).problem(lqr)

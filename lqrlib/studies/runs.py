@@ -5,13 +5,14 @@ from functools import partial
 
 import numpy as np
 
-from lqrlib import exact
+from lqrlib import _validate, exact
 from lqrlib._validate import Array
 from lqrlib.descent import Rule, descend
 from lqrlib.estimate import GradientEstimate
 from lqrlib.policy import GaussianPolicy
 from lqrlib.rollout import Trajectories, concatenate, rollout
-from lqrlib.studies.setting import Setting
+from lqrlib.rollout import checked as trajectories
+from lqrlib.studies.setting import Setting, checked
 
 # Data and gains → a gradient or a direction.
 OnData = Callable[[Trajectories, Array], GradientEstimate | Array]
@@ -38,9 +39,10 @@ def batch(setting: Setting, cov: float, size: int, seed: int) -> Trajectories:
     ValueError
         If an argument is out of its range.
     """
-    rng = np.random.default_rng([seed, size])
+    setting, N = checked(setting), _validate.count("size", size)
+    rng = np.random.default_rng([_validate.seed("seed", seed), N])
     policy = GaussianPolicy(setting.K0, cov)
-    return rollout(setting.lqr, policy, size, setting.horizon, rng)
+    return rollout(setting.lqr, policy, N, setting.horizon, rng)
 
 
 def frozen(
@@ -72,6 +74,9 @@ def frozen(
     ValueError
         As `lqrlib.descent.descend`, or as the gradient does.
     """
+    setting = checked(setting)
+    data = trajectories("data", data, setting.lqr)
+    _validate.function("gradient", gradient)
     here = partial(gradient, data)
     return descend(setting.lqr, setting.K0, here, step, updates=updates).cost
 
@@ -111,17 +116,28 @@ def collecting(
     ValueError
         As `frozen`.
     """
-    lqr, K, share = setting.lqr, setting.K0, size // collections
+    setting, share = checked(setting), _share("size", size, collections)
+    each = _share("updates", updates, collections)
+    _validate.function("gradient", gradient)
+    lqr, K = setting.lqr, setting.K0
     parts: list[Trajectories] = []
     costs = [np.atleast_1d(exact.cost(lqr, K))]
     for _ in range(collections):
         policy = GaussianPolicy(K, cov)
         parts.append(rollout(lqr, policy, share, setting.horizon, rng))
         here = partial(gradient, concatenate(parts))
-        path = descend(lqr, K, here, step, updates=updates // collections)
+        path = descend(lqr, K, here, step, updates=each)
         K = path.K[-1]
         costs.append(path.cost[1:])
         if not np.isfinite(path.cost[-1]):
             break
     found = np.concatenate(costs)
     return np.pad(found, (0, updates + 1 - len(found)), constant_values=np.inf)
+
+
+def _share(name: str, number: int, collections: int) -> int:
+    """Of each collection."""
+    share = _validate.count(name, number) // _validate.count("collections", collections)
+    if not share:
+        raise _validate.error(name, f"at least {collections}, the collections", number)
+    return share

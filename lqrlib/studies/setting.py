@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lqrlib import exact, worlds
+from lqrlib import _validate, exact, worlds
 from lqrlib._validate import Array
 from lqrlib.problem import LQR
 
@@ -43,6 +43,29 @@ class Setting(NamedTuple):
     def length(self) -> float:
         """The length of a normalised step, a fortieth of the way to K*."""
         return self.distance / 40
+
+
+def checked(setting: Setting) -> Setting:
+    """A setting whose parts are what they should be.
+
+    Parameters
+    ----------
+    setting : Setting
+
+    Returns
+    -------
+    Setting
+
+    Raises
+    ------
+    ValueError
+        If it is no setting, or a part of it has a wrong shape or type.
+    """
+    _validate.instance("setting", setting, Setting)
+    lqr, K0, horizon = setting
+    _validate.instance("setting.lqr", lqr, LQR)
+    K0 = _validate.matrix("setting.K0", K0, (lqr.m, lqr.n))
+    return Setting(lqr, K0, _validate.count("setting.horizon", horizon))
 
 
 def settings() -> dict[str, Setting]:

@@ -20,7 +20,7 @@ from lqrlib.rollout import Trajectories, rollout, transitions
 from lqrlib.studies.arrivals import policy_iteration
 from lqrlib.studies.remedies import REMEDIES
 from lqrlib.studies.runs import batch
-from lqrlib.studies.setting import Setting
+from lqrlib.studies.setting import Setting, checked
 
 # (share of the updates, length in fortieths of the way to K*). With about the shortest
 # path by which the exact gradient arrives in all three worlds: on longer ones weights
@@ -86,7 +86,9 @@ def normalised(
     ValueError
         As `lqrlib.descent.descend`, or as the direction does.
     """
-    lead = () if runs is None else (runs,)
+    setting, updates = checked(setting), _validate.count("updates", updates)
+    _validate.function("direction", direction)
+    lead = () if runs is None else (_validate.count("runs", runs),)
     K = np.broadcast_to(setting.K0, (*lead, *setting.K0.shape))
     unit, done = setting.length * UPDATES / updates, 0.0
     for share, length in LENGTHS:
@@ -279,13 +281,13 @@ def ending(setting: Setting, method: str, cov: float, size: int, seed: int) -> A
         If there is no such method, or an argument is out of its range.
     """
     _check(method, size)
+    setting = checked(setting)
     data = batch(setting, cov, size, seed)
     rng = np.random.default_rng([seed, size, 2])
     return METHODS[method](Task(setting, cov, size, data, rng))
 
 
 def _check(method: str, size: int) -> None:
-    if method not in METHODS:
-        raise _validate.error("method", f"one of {tuple(METHODS)}", method)
+    _validate.choice("method", method, METHODS)
     if _validate.count("size", size) < 2:
         raise _validate.error("size", "at least 2", size)
