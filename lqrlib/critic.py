@@ -3,9 +3,9 @@ r"""The action value of a gain from off-policy data: least-squares temporal diff
 Q_K(x, u) = z'Θz + const with z = (x, u) is linear in θ = (Θ_ij for i ≤ j, const), with
 features φ(z) = (z_i z_j, twice where i < j; 1). For every transition, whoever chose u,
 
-    E[φ(z) (φ(z) − γ φ(z'))'] θ = E[φ(z) c],   z' = (x', K x'),
+    E[φ(z) (φ(z) − γ φ(z₊))'] θ = E[φ(z) c],   z₊ = (x₊, K x₊),
 
-and LSTDQ puts sums over data for the means. z'z'' is linear in x'x'', so that what the
+and LSTDQ puts sums over data for the means. z₊z₊' is linear in x₊x₊', so that what the
 data contribute, `Moments`, does not depend on K: sums over rows serve every gain.
 """
 
@@ -120,14 +120,14 @@ class Critic(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Sums over rows of what LSTDQ needs, in d features and p products of x'.
+    """Sums over rows of what LSTDQ needs, in d features and p products of x₊.
 
     Parameters
     ----------
     G : array, shape [..., d, d]
         Σ φ φ'.
     C : array, shape [..., d, p]
-        Σ φ ψ', with ψ = (x'_k x'_l for k ≤ l; 1).
+        Σ φ ψ', with ψ = (x₊_k x₊_l for k ≤ l; 1).
     b : array, shape [..., d]
         Σ φ c.
     """
@@ -416,7 +416,7 @@ def moments(z: Array, cost: Array, x_next: Array, weight: Array | Flags) -> Mome
     """
     twice = _twice(z.shape[-2])  # φ is ψ(z) with this factor, taken out of the sums
     d, p = len(twice), len(_pairs(x_next.shape[-2])) + 1
-    # Side by side, [ψ(z); ψ(x'); c], so that all sums are one matrix product.
+    # Side by side, [ψ(z); ψ(x₊); c], so that all sums are one matrix product.
     columns = np.empty((*z.shape[:-2], d + p + 1, z.shape[-1]))
     _write_products(z, columns[..., :d, :])
     _write_products(x_next, columns[..., d : d + p, :])
@@ -506,7 +506,7 @@ def lift(K: Array) -> Array:
     T[..., -1, -1] = 1.0
     square = T[..., :-1, :-1]
     square += left[..., k] * right[..., l]
-    square += left[..., l] * right[..., k] * (k != l)  # x'_k x'_l comes in both orders
+    square += left[..., l] * right[..., k] * (k != l)  # x₊_k x₊_l comes in both orders
     return T * _twice(L.shape[-2])[:, None]
 
 
@@ -542,7 +542,7 @@ def solve(lqr: LQR, collected: Moments, K: Array) -> Critic:
 
 
 def _columns(lqr: LQR, rows: Transitions) -> tuple[Array, Array, Array, Flags]:
-    """Checked z [..., n+m, M], cost, x' [..., n, M], and which rows count."""
+    """Checked z [..., n+m, M], cost, x₊ [..., n, M], and which rows count."""
     _validate.instance("lqr", lqr, LQR)
     kept, used = usable(rows)
     x, u, cost, x_next = kept
