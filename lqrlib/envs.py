@@ -63,7 +63,7 @@ class LQREnv(gymnasium.Env[Array, Array]):
     """One copy of a world: observation x, action u, reward −(x'Qx + u'Ru).
 
     An episode starts at x₀ ~ N(0, X0). A step carries out the action, clipped to its
-    bounds, and moves the state, x' = A x + B u + w with w ~ N(0, W); the reward is that
+    bounds, and moves the state, x₊ = A x + B u + w with w ~ N(0, W); the reward is that
     of the action which was carried out. Observations and actions are float64.
 
     No state of a regulator is terminal, and so no episode terminates: in a world of
@@ -369,7 +369,7 @@ class _Motion:
         self.action_limit = _action_limit(action_limit, lqr.m)
         self.state_limit = _validate.above_zero("state_limit", state_limit)
         self._start_root = _steps.root(lqr.X0)
-        # (x, u, ζ) -> (x', terms whose squares sum to the cost), with w = L_W ζ.
+        # (x, u, ζ) -> (x₊, terms whose squares sum to the cost), with w = L_W ζ.
         stage = _steps.root(stage_matrix(lqr)).T
         nothing = np.zeros((len(stage), lqr.n))
         moves = np.hstack([lqr.A, lqr.B, _steps.root(lqr.W)])

@@ -12,7 +12,7 @@ from lqrlib.rollout import Transitions, usable
 
 
 class LinearModel(NamedTuple):
-    """A fitted law of motion x' = A x + B u + w, w ~ N(0, W).
+    """A fitted law of motion x₊ = A x + B u + w, w ~ N(0, W).
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class LinearModel(NamedTuple):
 
 
 def fit(transitions: Transitions) -> LinearModel:
-    """Least squares: (Â, B̂) = argmin Σ |x' − A x − B u|², Ŵ from the residuals.
+    """Least squares: (Â, B̂) = argmin Σ |x₊ − A x − B u|², Ŵ from the residuals.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def fit(transitions: Transitions) -> LinearModel:
     scale = np.sqrt(np.einsum("...ij,...ij->...j", z, z) / M)[..., None, :]
     scale[scale == 0.0] = 1.0
     z /= scale
-    # Of [z, x'] the triangle alone: z's own, x' turned alike, and what is left.
+    # Of [z, x₊] the triangle alone: z's own, x₊ turned alike, and what is left.
     turned = np.asarray(np.linalg.qr(columns, mode="r"))
     triangle, target = turned[..., :d, :d], turned[..., d:]
     tolerance = np.finfo(np.float64).eps * max(M, d)

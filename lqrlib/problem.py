@@ -18,7 +18,7 @@ from lqrlib._validate import Array
 class LQR:
     """A linear-quadratic regulator: minimise Σ γᵗ (x'Qx + u'Ru), with u = Kx.
 
-    Law of motion x' = A x + B u + w; no factor ½ in the cost; rows are samples in
+    Law of motion x₊ = A x + B u + w; no factor ½ in the cost; rows are samples in
     data, columns are states here. Arrays are copied, stored as read-only float64.
 
     Parameters
