@@ -41,7 +41,7 @@ class _Weight(NamedTuple):
 
 
 class _Tilted(NamedTuple):
-    """The world whose cost exp Σ_t x_t'Γx_t + T c is the moment: x' = Fx + Lε."""
+    """The world whose cost exp Σ_t x_t'Γx_t + T c is the moment: x₊ = Fx + Lε."""
 
     Gamma: Array
     F: Array

@@ -43,7 +43,7 @@ def scalar(
     Parameters
     ----------
     a, b : float
-        x' = a x + b u + noise.
+        x₊ = a x + b u + noise.
     q, r : float
         Stage cost q x² + r u², with q ≥ 0 and r > 0.
     w : float
@@ -157,7 +157,7 @@ def with_lag(lqr: LQR, lag: float) -> LQR:
     """A world whose actuator follows with a delay; n + m states.
 
     The action that is carried out is a mean of what was asked and of what was carried
-    out before, v' = lag v + (1 − lag) u and x' = A x + B v' + w, from v = 0 on. The
+    out before, v₊ = lag v + (1 − lag) u and x₊ = A x + B v₊ + w, from v = 0 on. The
     state is (x, v). The cost is as before, of x and of the action that was asked.
     Whoever sees x only plays gains [K, 0], and `lqrlib.exact` knows their cost.
 
