@@ -913,6 +913,9 @@ LEFT_OUT = {
         studies.puzzle.first_check studies.queries.queries studies.remedies.remedy
         studies.verdict.ending
     """,
+    "checks what it is handed, and hands it on": """
+        critic.fitting rollout.checked studies.setting.checked
+    """,
     "reads or writes files": """
         studies.record.load studies.record.read studies.record.run studies.record.store
     """,
