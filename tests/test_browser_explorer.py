@@ -98,6 +98,15 @@ def test_each_slider_by_mouse_changes_picture_and_words_and_comes_back(explorer)
         assert explorer.state() == before
 
 
+def test_every_explorer_of_the_book_is_tried_here(html):
+    found = {
+        name: page.relative_to(html).as_posix()
+        for page in (html / "book").rglob("*.html")
+        for name in re.findall(r'id="explorer-([a-z-]+)"', page.read_text("utf-8"))
+    }
+    assert found == PAGES
+
+
 def test_each_expression_has_its_own_picture_words_and_map(puzzle):
     states = []
     for name in ("hack", "dpg", "model"):
