@@ -15,7 +15,7 @@ from lqrlib.critic import products
 from lqrlib.estimate import GradientEstimate, mean_and_error
 from lqrlib.policy import GaussianPolicy
 from lqrlib.problem import LQR
-from lqrlib.rollout import Trajectories, checked
+from lqrlib.rollout import Trajectories, attributed
 from lqrlib.weights import add_up, effective_sample_size, log_weights, weighed
 
 _TINY, _HUGE = np.finfo(np.float64).tiny, np.finfo(np.float64).max
@@ -68,7 +68,7 @@ def of_policy(
         If an argument has a wrong shape, type or entry, by name.
     """
     _validate.instance("lqr", lqr, LQR)
-    policy, data = GaussianPolicy(lqr.gain(K), cov), checked("data", data, lqr)
+    policy, data = GaussianPolicy(lqr.gain(K), cov), attributed("data", data, lqr)
     _validate.leading("K", policy.K, 2, data.cost.shape[:-2])
     _validate.leading("cov", policy.cov, 2, data.cost.shape[:-2])
     return policy, data

@@ -304,7 +304,9 @@ def concatenate(parts: Sequence[Trajectories]) -> Trajectories:
     ValueError
         If there is none, or sizes or kinds of policies differ.
     """
-    parts = [checked("parts", part) for part in _validate.sequence("parts", parts)]
+    parts = [attributed("parts", part) for part in _validate.sequence("parts", parts)]
+    for part in parts:
+        _validate.flags("parts.diverged", part.diverged, part.cost.shape[:-1])
     sizes = {(p.u.shape[:-3], *p.u.shape[-2:], p.x.shape[-1]) for p in parts}
     if len(sizes) > 1:
         raise _validate.error("parts", "equal T, n, m and leading axes", sizes)
@@ -348,13 +350,14 @@ def transitions(trajectories: Trajectories) -> Transitions:
 def checked(
     name: str, trajectories: Trajectories, lqr: LQR | None = None
 ) -> Trajectories:
-    """Trajectories whose parts are what they should be, and fit together.
+    """Trajectories whose x, u and cost are what they should be, and fit together.
 
     Parameters
     ----------
     name : str
         What an error calls them.
     trajectories : Trajectories
+        Their x may be a part of the state that the policy has seen.
     lqr : LQR, optional
         Whose sizes they have to have.
 
@@ -381,9 +384,36 @@ def checked(
     ):
         if found != shape:
             raise _validate.error(f"{name}.{part}", f"shape {shape}", found)
-    diverged = _validate.flags(f"{name}.diverged", trajectories.diverged, rows)
-    _check_policy(f"{name}.policy", trajectories.policy, (m, n), rows)
-    return Trajectories(x, u, cost, diverged, trajectories.policy)
+    return trajectories._replace(x=x, u=u, cost=cost)
+
+
+def attributed(
+    name: str, trajectories: Trajectories, lqr: LQR | None = None
+) -> Trajectories:
+    """`checked`, and of a policy that can have made them: for who asks who it was.
+
+    Parameters
+    ----------
+    name : str
+        What an error calls them.
+    trajectories : Trajectories
+    lqr : LQR, optional
+        Whose sizes they have to have.
+
+    Returns
+    -------
+    Trajectories
+        With float64 arrays.
+
+    Raises
+    ------
+    ValueError
+        If `checked` refuses them, or the policy has other sizes or leading axes.
+    """
+    found = checked(name, trajectories, lqr)
+    core = found.u.shape[-1], found.x.shape[-1]
+    _check_policy(f"{name}.policy", found.policy, core, found.cost.shape[:-1])
+    return found
 
 
 def usable(transitions: Transitions) -> tuple[Transitions, Flags]:

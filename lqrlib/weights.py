@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from lqrlib import _validate
 from lqrlib._validate import Array
 from lqrlib.policy import GaussianPolicy
-from lqrlib.rollout import Trajectories, checked
+from lqrlib.rollout import Trajectories, attributed
 from lqrlib.weight_moments import (
     breakdown,
     critical_covariance,
@@ -100,7 +100,7 @@ def log_weights(
     Monte Carlo rendering"; Owen (2013), "Monte Carlo theory, methods and examples",
     ch. 9. It costs one pass over the data for each policy that differs from the others.
     """
-    trajectories = checked("trajectories", trajectories)
+    trajectories = attributed("trajectories", trajectories)
     mixture = _validate.flag("mixture", mixture)
     steps = weighed(trajectories, policy, mixture=mixture)
     return np.concatenate([each.log_w for each in steps], axis=-2).mT
@@ -128,7 +128,7 @@ def log_ratios(trajectories: Trajectories, policy: GaussianPolicy) -> Array:
         If a part of the trajectories has a wrong shape or entry, or either policy no
         density: then the ratio does not exist.
     """
-    steps = _steps(checked("trajectories", trajectories), policy)
+    steps = _steps(attributed("trajectories", trajectories), policy)
     rows = [each.log_w for each in steps]
     return np.concatenate(rows, axis=-2).mT
 

@@ -437,6 +437,7 @@ EXEMPT = {
     "critic.solve": SHARED,
     "descent.moved": SHARED,
     "estimate.mean_and_error": SHARED,
+    "rollout.attributed": SHARED,
     "rollout.checked": SHARED,
     "rollout.given_noise": SHARED,
     "rollout.fresh_noise": SHARED,
@@ -511,7 +512,13 @@ NOT_WRONG: dict[tuple[str, str], dict[str, str]] = {
     ("studies.forecasts.mean_cosine", "ratio"): {"axes": "ratios of any shape"},
 }
 # Fields that are carried along by who is given the record, and not read.
-NOT_READ = {("LinearModel", "W"), ("LinearModel", "condition")}
+NOT_READ = {
+    ("LinearModel", "W"),
+    ("LinearModel", "condition"),
+    ("Trajectories", "diverged"),
+}
+# Who asks what happened, and not whose policy it was, takes a part of the state, too.
+NO_POLICY = ("critic.", "gradients.", "rollout.transitions", "studies.")
 
 
 def begun(env):
@@ -733,8 +740,10 @@ def parts_of(option):
     """Field of a record that a user hands on → name → the record with it wrong."""
     record = option.good[0] if option.kind == "sequence" else option.good
     read = [f for f in record._fields if (type(record).__name__, f) not in NOT_READ]
-    if option.owner == "ensemble.stack":
+    if option.owner in ("ensemble.stack", "rollout.concatenate"):
         read = list(record._fields)
+    if option.owner.startswith(NO_POLICY) and "policy" in read:
+        read.remove("policy")
     for field in read:
         good = getattr(record, field)
         if field == "horizon":

@@ -715,11 +715,14 @@ def envs_rows():
 
 
 def studies_rows():
+    def setting(lqr, K):
+        return Setting(lqr, K.reshape(-1, lqr.m, lqr.n)[0], HORIZON)
+
     def iterated(lqr, data, K):
-        return arrivals.policy_iteration(Setting(lqr, K, HORIZON), data)(K)
+        return arrivals.policy_iteration(setting(lqr, K), data)(K)
 
     def hacked(lqr, data, K):
-        return hack.expression(Setting(lqr, K, HORIZON), "trajectory", 0.5)(data, K)
+        return hack.expression(setting(lqr, K), "trajectory", 0.5)(data, K)
 
     def path(lqr, K0, data):
         settings = hack_paths.HackSettings(HORIZON, UPDATES)
@@ -914,7 +917,7 @@ LEFT_OUT = {
         studies.verdict.ending
     """,
     "checks what it is handed, and hands it on": """
-        critic.fitting rollout.checked studies.setting.checked
+        critic.fitting rollout.attributed rollout.checked studies.setting.checked
     """,
     "reads or writes files": """
         studies.record.load studies.record.read studies.record.run studies.record.store

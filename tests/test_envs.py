@@ -501,6 +501,6 @@ def test_options_seeds_and_steps_that_cannot_be():
             env.step(u)
         with refused("options"):
             env.reset(options={"start": [0, 0, 0]})
-        with pytest.raises(gymnasium.error.Error, match=r"[Ss]eed"):
+        with refused("seed"):
             env.reset(seed=-1)
         env.reset(options={})

@@ -575,3 +575,11 @@ def test_a_batch_draws_what_each_of_its_generators_would_draw_alone():
         alone = rollout(lqr, policy, 7, 4, rng)
         close(batch.x[i], alone.x, rtol=1e-12, atol=1e-12)
         close(batch.u[i], alone.u, rtol=1e-12, atol=1e-12)
+
+
+def test_rows_of_a_part_of_the_state_need_no_policy_of_that_size():
+    world = worlds.with_lag(worlds.double_integrator(), 0.5)
+    policy = GaussianPolicy([[-1.0, -1.0, 0.0]], 1.0)
+    data = rollout(world, policy, 3, 4, np.random.default_rng(0))
+    rows = transitions(data._replace(x=data.x[..., :2]))
+    np.testing.assert_array_equal(rows.x, transitions(data).x[..., :2])

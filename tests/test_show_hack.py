@@ -349,8 +349,11 @@ def test_its_live_face_shows_the_nearest_point_of_the_study():
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        ({"data": "many"}, "data: expected Gaussian or deterministic, found 'many'"),
-        ({"data": ["Gaussian"]}, "data: expected Gaussian or deterministic"),
+        (
+            {"data": "many"},
+            "data: expected one of ('Gaussian', 'deterministic'), found 'many'",
+        ),
+        ({"data": ["Gaussian"]}, "data: expected one of ('Gaussian', 'deterministic')"),
         ({"settings": None}, "settings: expected HackSettings"),
         ({"cov": 0.0}, "cov: expected a number above 0"),
         ({"n_trajectories": 0}, "n_trajectories: expected a number above 0"),

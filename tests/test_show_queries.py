@@ -106,7 +106,7 @@ def test_an_estimate_is_that_of_the_library():
 def test_a_choice_that_is_none_is_refused(wrong):
     options = {"points": "one", "gains": "constant", "radius": 1.0, "m": 10} | wrong
     (name,) = wrong
-    with pytest.raises(ValueError, match=rf"^{name}: expected .* or .*, found"):
+    with pytest.raises(ValueError, match=rf"^{name}: expected one of .*, found"):
         show.query_gradient(LQR, K0, rng=np.random.default_rng(0), **options)
 
 

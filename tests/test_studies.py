@@ -190,7 +190,7 @@ def test_stopping_leaves_the_gain_where_the_weights_are_worth_too_little():
         ("weights", lambda: hack.expression(SMALL, "lead", 1.0)),
         ("kind", lambda: studies.step_rule(SMALL, "giant", 1.0)),
         ("cov", lambda: studies.batch(SMALL, -1.0, 50, 0)),
-        ("n_trajectories", lambda: studies.batch(SMALL, 1.0, 0, 0)),
+        ("size", lambda: studies.batch(SMALL, 1.0, 0, 0)),
     ],
 )
 def test_what_does_not_exist_is_refused_by_name(name, call):
@@ -463,7 +463,7 @@ def test_a_variant_is_the_loop_with_other_rollouts_and_more_models():
 
 
 def test_an_unknown_loop_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"^loop: expected one of .+, found other"):
+    with pytest.raises(ValueError, match=r"^loop: expected one of .+, found 'other'"):
         studies.loop_settings(MAIN, "other", "dpg")
 
 

@@ -111,9 +111,10 @@ def test_batches_of_policies_and_of_data_equal_a_loop(gain_lead, cov_lead, data_
         np.broadcast_to(M, (*lead, *M.shape[-2:])) for M in (targets, scales * cov)
     )
     x, u = (np.broadcast_to(a, (*lead, *a.shape[-3:])) for a in (data.x, data.u))
+    cost = np.broadcast_to(data.cost, (*lead, 5, 4))
     plain = GaussianPolicy(K, cov)
     for i in np.ndindex(lead):
-        one = data._replace(x=x[i], u=u[i], policy=plain)
+        one = data._replace(x=x[i], u=u[i], cost=cost[i], policy=plain)
         alone = log_weights(one, GaussianPolicy(targets[i], covs[i]))
         close(together[i], alone, rtol=1e-12, atol=1e-12)
 
