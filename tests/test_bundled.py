@@ -32,7 +32,7 @@ def test_every_listed_file_is_there(theirs, pattern):
     assert any(fnmatch(file, pattern) for file in theirs)
 
 
-@pytest.mark.parametrize(("name", "listed"), {row[1:] for row in ROWS})
+@pytest.mark.parametrize(("name", "listed"), sorted({row[1:] for row in ROWS}))
 def test_every_listed_package_is_installed_in_the_listed_version(name, listed):
     assert version(name) == listed
 
