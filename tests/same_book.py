@@ -1,7 +1,7 @@
 """Compare two built books: `python tests/same_book.py one/_build/html two/_build/html`.
 
-It names the files that differ, times apart: the seconds that pages took stand on one
-page, from which the search knows them. Nothing else depends on when a book was made.
+It names the files that differ, with the first lines that do. The seconds that pages
+took are left out; what a cell has timed itself is not, and the line shows that it is.
 """
 
 import json
@@ -14,16 +14,25 @@ SECONDS = rb"<td class=\"text-right\"><p>[\d.]+</p></td>"
 
 
 def differences(one: Path, two: Path) -> Iterator[str]:
-    """Names of files that are in one book only, or not the same in both."""
+    """What is in one book only, or not the same in both."""
     ours, theirs = (
         {p.relative_to(book).as_posix() for p in book.rglob("*") if p.is_file()}
         for book in (one, two)
     )
     yield from sorted(f"{name}: in one book only" for name in ours ^ theirs)
     for name in sorted(ours & theirs):
-        pair = (timeless(name, (book / name).read_bytes()) for book in (one, two))
-        if next(pair) != next(pair):
-            yield f"{name}: not the same"
+        pair = [timeless(name, (book / name).read_bytes()) for book in (one, two)]
+        if pair[0] != pair[1]:
+            yield f"{name}: not the same" + "".join(first_lines(*pair))
+
+
+def first_lines(*pair: object) -> Iterator[str]:
+    """The first lines in which two texts differ."""
+    if all(isinstance(content, bytes) for content in pair):
+        lines = (content.splitlines() for content in pair)
+        unlike = (both for both in zip(*lines, strict=False) if both[0] != both[1])
+        for line in next(unlike, ()):
+            yield f"\n    {line[:200].decode('utf-8', 'replace').strip()}"
 
 
 def timeless(name: str, content: bytes) -> object:
