@@ -18,15 +18,13 @@ from urllib.request import Request, urlopen
 import psutil
 import pytest
 from conftest import HTML, ROOT
-from servers import BOOK, PATIENCE, contents, running, watched
+from servers import BOOK, PATIENCE, SHARED, contents, running, watched
 from traitlets.config import PyFileConfigLoader
 
 from lqrlib import show, worlds
 
 pytestmark = [pytest.mark.book, pytest.mark.browser]
 
-# Beside other tests there is a part of a processor only, and a part of its speed.
-SHARED = 3 if "PYTEST_XDIST_WORKER" in os.environ else 1
 EXPLORER = "#cell-17"  # of known_world.md, with sixteen cells before it
 
 
