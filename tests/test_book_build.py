@@ -218,6 +218,18 @@ def test_a_changed_style_sheet_alone_reaches_the_book(book):
     assert copy.read_text().endswith("/* changed */\n")
 
 
+def test_a_changed_extension_alone_reaches_the_book(book):
+    assert book.build().returncode == 0
+    extension = book.folder / "book/_ext/live.py"
+    extension.write_text(
+        extension.read_text().replace("Run the cells", "Run all cells")
+    )
+    run = book.build()
+    assert run.returncode == 0
+    assert "Executing notebook" not in run.stderr + run.stdout
+    assert "Run all cells" in (book.folder / "_build/html/book/index.html").read_text()
+
+
 def test_what_a_cell_prints_in_two_flushes_is_one_line(book):
     code = "print('two', end='  ', flush=True)\nprint('flushes\\n')\nprint('end')"
     book.write("index", code=code)

@@ -75,8 +75,14 @@ def test_formulas_are_not_taken_for_markup(text):
     assert "|ΔK|" in text["loops"]
     assert "*stable*" not in text["exact"]
     assert "n_trajectories (int) – N.\nhorizon (int) – T.\n" in text["data"]
-    assert "z′z′′ is linear in x′x′′" in text["learned"]
+    assert "z₊z₊′ is linear in x₊x₊′" in text["learned"]
     assert "B̄′PB̄" in text["learned"]
+
+
+def test_an_enumeration_has_no_signature_which_python_changes(html):
+    page = (html / "book/reference/loops.html").read_text("utf-8")
+    (head,) = re.findall(r'<dt[^>]* id="lqrlib.history.Status">.*?</dt>', page, re.S)
+    assert "sig-paren" not in head
 
 
 def test_inherited_methods_are_listed(inventory):

@@ -102,10 +102,19 @@ def read_all_if_any(
     """Read every page when one has changed; their cells come from the cache.
 
     A new citation renumbers the bibliography, to which all pages link. Without a page
-    to write Sphinx does not copy a changed style sheet or picture either.
+    to write Sphinx does not copy a changed style sheet or picture either, and it does
+    not know that a local extension may write every page in another way.
     """
     stale = added | changed | removed or _assets_changed(Path(app.outdir) / "_static")
-    return sorted(app.project.docnames) if stale else []
+    known = Path(app.doctreedir) / "environment.pickle"
+    if stale or (known.is_file() and _extensions_changed(known.stat().st_mtime)):
+        return sorted(app.project.docnames)
+    return []
+
+
+def _extensions_changed(since: float) -> bool:
+    sources = (ROOT / "book" / "_ext").glob("*.py")
+    return any(source.stat().st_mtime > since for source in sources)
 
 
 def _assets_changed(copies: Path) -> bool:

@@ -8,6 +8,7 @@ of the library, of pages of the book and of labels of its equations.
 
 import re
 import sys
+from enum import Enum
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -37,6 +38,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
         app.setup_extension(f"sphinx.ext.{extension}")
     app.connect("autodoc-process-docstring", as_markup, priority=400)
     app.connect("autodoc-skip-member", skip_fields)
+    app.connect("autodoc-process-signature", bare_enumerations)
     stand_in_for_gymnasium()
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -64,6 +66,14 @@ def stand_in_for_gymnasium() -> None:
         sys.modules["gymnasium"] = package
         sys.modules["gymnasium.vector"] = package.vector
         sys.modules["gymnasium.vector.utils"] = package.vector.utils
+
+
+def bare_enumerations(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, *signature: str | None
+) -> tuple[str, str] | None:
+    """Enumerations are not called; their signature differs from Python to Python."""
+    bare = what == "class" and issubclass(obj, Enum)
+    return ("", "") if bare else None
 
 
 def skip_fields(
