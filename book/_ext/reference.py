@@ -22,7 +22,7 @@ CODE = re.compile(r"(``[^`]+``|`[^`]+`)")
 EMPHASIS = r"(?<![\w*])\*[A-Za-z][A-Za-z -]*\*(?!\w)"
 MARKUP = re.compile(rf"({EMPHASIS})|[*|\\]|_(?![A-Za-z0-9])")
 PRIME = re.compile(  # K', x', z'', not world's
-    r"(?<=[\w\])¹*\u0300-\u036f])(?<![a-z]{3})'+(?!s\b)"
+    r"(?<=[\w\])¹₊*\u0300-\u036f])(?<![a-z]{3})'+(?!s\b)"
 )
 LETTER = re.compile(r"^(\s*)([A-Za-z]\.)(?=\s|$)")  # "T." alone begins no list
 LABEL = re.compile(r"\(([a-z][a-z0-9-]*)\)")
