@@ -14,6 +14,8 @@ PAGES = [f"{name}.html" for name in pages_of_the_book()]
 # place where it is broken. Anything else fails.
 THEIRS = {
     "aria-required-children": (".citation-list",),  # docutils: a list of divs
+    "aria-allowed-role": ("#id",),  # each with a role that it should not have,
+    "aria-deprecated-role": ("#id",),  # and that nothing should have any more
     "region": (
         ".sidebar-primary-items__start",
     ),  # the title of the book, beside the text
