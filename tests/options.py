@@ -451,7 +451,6 @@ EXEMPT = {
     "weights.of_steps": SHARED,
     "studies.hack.expression": SHARED,
     "studies.setting.checked": SHARED,
-    "studies.hack_paths.above_zero": SHARED,
     "studies.hack_paths.hack_paths": SHARED,
     "studies.hack_paths.stable_gain": SHARED,
     "studies.hack_paths.blocks_of": SHARED,

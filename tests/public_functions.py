@@ -890,7 +890,7 @@ LEFT_OUT = {
         mbpo_settings.MBPOSettings mbpo_settings.MBPOSettings.sizes
         mbpo_settings.split_batch studies.hack_paths.HackSettings
         studies.phases.loop_settings studies.hack.step_rule studies.phases.points
-        studies.hack_paths.above_zero studies.hack_paths.blocks_of
+        studies.hack_paths.blocks_of
         studies.verdict.updates
     """,
     "an enumeration": "history.Status",

@@ -19,7 +19,6 @@ from lqrlib.studies.hack_paths import (
     SETTINGS,
     HackPath,
     HackSettings,
-    above_zero,
     blocks_of,
     descents,
     hack_path,
@@ -100,7 +99,7 @@ def hack_study(
     """
     _validate.instance("settings", settings, HackSettings)
     first, seeds = stable_gain(lqr, K0), range(_validate.count("runs", runs))
-    variances = [above_zero("covs", c) for c in _entries("covs", covs)]
+    variances = [_validate.above_zero("covs", c) for c in _entries("covs", covs)]
     sizes = [_validate.count("counts", c) for c in _entries("counts", counts)]
     points = list(itertools.product(variances, seeds))
     # The large ones first, so that no worker is left with one of them at the end.

@@ -8,7 +8,7 @@ from lqrlib import _validate, critic, exact, model
 from lqrlib._validate import Array
 from lqrlib.descent import descend
 from lqrlib.rollout import Trajectories, transitions
-from lqrlib.rollout import checked as trajectories
+from lqrlib.rollout import checked as checked_trajectories
 from lqrlib.studies.hack import MODES, law
 from lqrlib.studies.runs import batch, collecting
 from lqrlib.studies.setting import Setting, checked
@@ -36,7 +36,7 @@ def policy_iteration(setting: Setting, data: Trajectories) -> Callable[[Array], 
         If the data are of another size than the world.
     """
     lqr = checked(setting).lqr
-    rows = transitions(trajectories("data", data, lqr))
+    rows = transitions(checked_trajectories("data", data, lqr))
     sums = critic.sums(lqr, rows)  # the same for every gain
 
     def step(K: Array) -> Array:

@@ -40,26 +40,6 @@ COUNTS = (30, 100, 300, 1000)
 _BLOCK = 8000  # trajectories in one computation, whose steps then stay in cache
 
 
-def above_zero(name: str, value: float) -> float:
-    """A checked number above 0.
-
-    Parameters
-    ----------
-    name : str
-    value : float
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
-    return _validate.above_zero(name, value)
-
-
 @dataclass(frozen=True)
 class HackSettings:
     """What the descents of a study have in common.
@@ -90,8 +70,8 @@ class HackSettings:
     def __post_init__(self) -> None:
         _validate.count("horizon", self.horizon)
         _validate.count("updates", self.updates)
-        above_zero("length", self.length)
-        above_zero("spread", self.spread)
+        _validate.above_zero("length", self.length)
+        _validate.above_zero("spread", self.spread)
 
 
 class HackPath(NamedTuple):
@@ -180,8 +160,8 @@ def hack_path(
     data = _validate.choice("data", data, DATA)
     seed = _validate.seed("seed", seed)
     _validate.instance("settings", settings, HackSettings)
-    count = round(above_zero("n_trajectories", n_trajectories))
-    run = above_zero("cov", cov), seed
+    count = round(_validate.above_zero("n_trajectories", n_trajectories))
+    run = _validate.above_zero("cov", cov), seed
     block = Block(data, _validate.count("n_trajectories", count), [run])
     path = descents(lqr, stable_gain(lqr, K0), settings, block)
     return HackPath(*(part[:, 0] for part in path))

@@ -11,7 +11,7 @@ from lqrlib.descent import Rule, descend
 from lqrlib.estimate import GradientEstimate
 from lqrlib.policy import GaussianPolicy
 from lqrlib.rollout import Trajectories, concatenate, rollout
-from lqrlib.rollout import checked as trajectories
+from lqrlib.rollout import checked as checked_trajectories
 from lqrlib.studies.setting import Setting, checked
 
 # Data and gains → a gradient or a direction.
@@ -75,7 +75,7 @@ def frozen(
         As `lqrlib.descent.descend`, or as the gradient does.
     """
     setting = checked(setting)
-    data = trajectories("data", data, setting.lqr)
+    data = checked_trajectories("data", data, setting.lqr)
     _validate.function("gradient", gradient)
     here = partial(gradient, data)
     return descend(setting.lqr, setting.K0, here, step, updates=updates).cost
