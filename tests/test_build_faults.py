@@ -13,12 +13,14 @@ from test_book_build import book  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.book
 
-# Runs until the test says so, and leaves a mark each time that it begins.
+# Runs until the test says so, or for two minutes, and leaves a mark when it begins.
 WAITING = """\
 import time
 from pathlib import Path
 with Path("../begun").open("a") as file: file.write("begun\\n")
-while not Path("../go").exists(): time.sleep(0.05)
+for _ in range(2400):
+    if Path("../go").exists(): break
+    time.sleep(0.05)
 print("the cell came to its end")"""
 
 
@@ -192,9 +194,11 @@ def test_the_second_of_two_builds_waits_and_runs_no_cell_again(book):  # noqa: F
         wait_until(lambda: begun(book.folder))
         with book.start() as second:
             seen = ""
-            while "Waiting for its end" not in seen:
-                seen += second.stdout.readline()
-            assert first.poll() is None
+            for line in second.stdout:
+                seen += line
+                if "Waiting for its end" in line:
+                    break
+            assert first.poll() is None, seen
             (book.folder / "go").touch()
             printed = first.communicate()[0], seen + second.communicate()[0]
     assert (first.returncode, second.returncode) == (0, 0), printed
